@@ -1,0 +1,140 @@
+#pragma once
+// The job file (job.yaml): what to train, on what, how, and on which cluster. The schema is here and in job.c only;
+// a wrong key, type or value is refused with file, line and what was expected. Everything is plain data owned by the
+// pm_job; strings are never NULL where the comment does not say so.
+//
+//   name: fashion-cnn                      # names the model in the store: [a-z0-9][a-z0-9._-]*
+//   seed: 1
+//   model:
+//     input: {name: image, shape: [1, 28, 28]}          # without the batch dimension
+//     layers:
+//       - {op: Conv, channels: 32, kernel: 3, pad: 1}
+//       - {op: Relu}
+//       - {op: MaxPool, kernel: 2}
+//       - {op: Flatten}
+//       - {op: Gemm, units: 10}
+//   data:
+//     train: {features: train-images-idx3-ubyte.gz, targets: train-labels-idx1-ubyte.gz}
+//     validation: {features: …, targets: …}             # optional
+//   loss: softmax_cross_entropy
+//   optimizer: {kind: adam, learning_rate: 0.001}
+//   batch: 128                                          # rows of one step, all lanes together
+//   lanes: 8
+//   epochs: 3
+//   cluster: {servers: 2, workers: 2}
+//   checkpoint: {store: store, every_steps: 500, keep: 10}
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PM_MAX_RANK = 8, PM_MAX_LANES = 256 };
+
+typedef enum pm_op {
+    PM_OP_GEMM,
+    PM_OP_RELU,
+    PM_OP_SIGMOID,
+    PM_OP_TANH,
+    PM_OP_DROPOUT,
+    PM_OP_CONV,
+    PM_OP_MAX_POOL,
+    PM_OP_AVERAGE_POOL,
+    PM_OP_BATCH_NORMALIZATION,
+    PM_OP_FLATTEN,
+    PM_OP_SOFTMAX
+} pm_op;
+
+// One entry of model.layers; which fields matter depends on op (0 means the default in brackets).
+typedef struct pm_layer {
+    pm_op op;
+    uint32_t units;    // Gemm: outputs
+    uint32_t channels; // Conv: output channels
+    uint32_t kernel;   // Conv, pools: square window
+    uint32_t stride;   // Conv [1], pools [kernel]
+    uint32_t pad;      // Conv, pools: zeros on each side [0]
+    bool no_bias;      // Gemm, Conv
+    double ratio;      // Dropout: fraction dropped, 0 <= ratio < 1 [0.5]
+    double epsilon;    // BatchNormalization [1e-5]
+    double momentum;   // BatchNormalization: weight of the old running value [0.9]
+} pm_layer;
+
+typedef enum pm_loss { PM_LOSS_SOFTMAX_CROSS_ENTROPY, PM_LOSS_MEAN_SQUARED_ERROR } pm_loss;
+
+typedef struct pm_job_model {
+    char *input_name;
+    int64_t *input_shape; // without the batch dimension
+    uint32_t input_rank;  // 1 … PM_MAX_RANK - 1
+    pm_layer *layers;
+    uint32_t layer_count;
+} pm_job_model;
+
+typedef struct pm_job_dataset {
+    char *features; // IDX file, gzipped or not; unsigned bytes become value / 255
+    char *targets;  // IDX file: unsigned bytes are classes, floats are regression targets
+} pm_job_dataset;
+
+typedef enum pm_optimizer_kind {
+    PM_OPTIMIZER_SGD,
+    PM_OPTIMIZER_MOMENTUM,
+    PM_OPTIMIZER_ADAM,
+    PM_OPTIMIZER_ADAMW
+} pm_optimizer_kind;
+
+typedef enum pm_schedule { PM_SCHEDULE_CONSTANT, PM_SCHEDULE_COSINE } pm_schedule;
+
+typedef struct pm_job_optimizer {
+    pm_optimizer_kind kind;
+    double learning_rate;
+    double momentum;     // momentum [0.9]
+    double beta1;        // adam, adamw [0.9]
+    double beta2;        // adam, adamw [0.999]
+    double epsilon;      // adam, adamw [1e-8]
+    double weight_decay; // L2 for sgd, momentum and adam; decoupled for adamw [0]
+    pm_schedule schedule;
+    uint32_t warmup_steps; // linear ramp from 0 [0]
+} pm_job_optimizer;
+
+typedef struct pm_job_cluster {
+    uint32_t servers;           // processes that hold shards [1]
+    uint32_t workers;           // [1]
+    uint32_t shards_per_server; // [1]
+    uint32_t heartbeat_ms;      // [500]
+    uint32_t lease_ms;          // silence after which a member is dead [5000]
+    uint32_t request_ms;        // deadline of one push or pull, after which the culprit is named [30000]
+} pm_job_cluster;
+
+typedef struct pm_job_checkpoint {
+    char *store;            // folder; relative to the working directory
+    uint32_t every_steps;   // 0: at each epoch's end
+    uint32_t keep;          // newest versions kept, labelled ones on top [5]
+} pm_job_checkpoint;
+
+typedef struct pm_job {
+    char *name;
+    uint64_t seed;
+    pm_job_model model;
+    pm_job_dataset train;
+    pm_job_dataset *validation; // NULL when the job has none
+    pm_loss loss;
+    pm_job_optimizer optimizer;
+    uint32_t batch; // divisible by lanes
+    uint32_t lanes; // power of two, at most PM_MAX_LANES
+    uint32_t epochs;
+    uint32_t staleness; // 0: bulk synchronous; the only one built so far, others are refused
+    pm_job_cluster cluster;
+    pm_job_checkpoint checkpoint;
+    char *text; // the file as read: what the coordinator hands to every member, what a manifest records
+} pm_job;
+
+// Parses the text of a job file; origin is the name used in messages ("job.yaml"). PM_INVALID names origin, line and
+// what was expected. The caller owns *job.
+pm_status pm_job_parse(pm_job **job, const char *text, const char *origin) PM_CHECKED;
+
+// Reads and parses a file of at most 1 MiB.
+pm_status pm_job_load(pm_job **job, const char *path) PM_CHECKED;
+
+void pm_job_destroy(pm_job **job);
+
+// The ONNX operator name of a layer kind: "Conv".
+const char *pm_op_name(pm_op op);
