@@ -8,9 +8,10 @@ function(pm_toolchain)
     if(NOT CMAKE_BUILD_TYPE)
         set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
     endif()
-    # Contraction would let the compiler choose where to round: the bits are part of the contract.
+    # Contraction would let the compiler choose where to round, and the bits are part of the contract. Messages are
+    # cut at their bound on purpose, hence no format-truncation.
     add_compile_options(-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
-                        -Wpointer-arith -Wwrite-strings -fno-math-errno -ffp-contract=off -g)
+                        -Wpointer-arith -Wwrite-strings -Wno-format-truncation -fno-math-errno -ffp-contract=off -g)
     add_compile_definitions(_GNU_SOURCE)
     if(PM_SANITIZE)
         add_compile_options(-fsanitize=${PM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -37,3 +38,6 @@ function(pm_room name)
     target_include_directories(pm_${name} PUBLIC ${farm})
     target_link_libraries(pm_${name} PUBLIC ${ROOM_DEPS} PRIVATE ${ROOM_PRIVATE_DEPS})
 endfunction()
+
+# The rooms that exist, lowest last, for programs that link everything.
+set(PM_ROOMS infer worker ps cluster snapshot model net proto core)

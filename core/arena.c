@@ -26,7 +26,7 @@ pm_status pm_arena_create(pm_arena **arena, size_t bytes)
         return pm_fail(PM_NO_MEMORY, "an arena of %zu bytes", bytes);
     }
     if (size >= HUGE_PAGE)
-        (void) madvise(base, size, MADV_HUGEPAGE);
+        (void)madvise(base, size, MADV_HUGEPAGE);
     if (size > 0)
         memset(base, 0, size);
     a->base = base;

@@ -18,7 +18,7 @@ static void release_inline(pm_buffer *buffer)
 
 static void release_wrapped(pm_buffer *buffer)
 {
-    wrapped *w = (wrapped *) buffer;
+    wrapped *w = (wrapped *)buffer;
     if (w->free_data)
         w->free_data(buffer->data, w->hint);
     free(w);
@@ -31,7 +31,7 @@ pm_buffer *pm_buffer_create(size_t size)
     if (total < size || posix_memalign(&memory, PM_ALIGN, total))
         return NULL;
     pm_buffer *buffer = memory;
-    buffer->data = (unsigned char *) memory + header;
+    buffer->data = (unsigned char *)memory + header;
     buffer->size = size;
     atomic_init(&buffer->references, 1);
     buffer->release = release_inline;

@@ -1,7 +1,7 @@
 #pragma once
-// A counted reference to immutable-once-shared bytes: what travels in frames, what a shard keeps of a slice, what a
-// checkpoint holds. Whoever holds a reference releases it once; the last release frees. Counting is atomic, the
-// bytes are not guarded: write only while you hold the only reference (pm_buffer_is_shared says).
+// A counted reference to immutable-once-shared bytes: what travels in frames, what a shard keeps of a slice,
+// what a checkpoint holds. Whoever holds a reference releases it once; the last release frees. Counting is
+// atomic, the bytes are not guarded: write only while you hold the only reference (pm_buffer_is_shared says).
 #include "core/status.h"
 
 #include <stdatomic.h>

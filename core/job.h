@@ -1,7 +1,7 @@
 #pragma once
-// The job file (job.yaml): what to train, on what, how, and on which cluster. The schema is here and in job.c only;
-// a wrong key, type or value is refused with file, line and what was expected. Everything is plain data owned by the
-// pm_job; strings are never NULL where the comment does not say so.
+// The job file (job.yaml): what to train, on what, how, and on which cluster. The schema is here and in job.c
+// only; a wrong key, type or value is refused with file, line and what was expected. Everything is plain data
+// owned by the pm_job; strings are never NULL where the comment does not say so.
 //
 //   name: fashion-cnn                      # names the model in the store: [a-z0-9][a-z0-9._-]*
 //   seed: 1
@@ -105,9 +105,9 @@ typedef struct pm_job_cluster {
 } pm_job_cluster;
 
 typedef struct pm_job_checkpoint {
-    char *store;            // folder; relative to the working directory
-    uint32_t every_steps;   // 0: at each epoch's end
-    uint32_t keep;          // newest versions kept, labelled ones on top [5]
+    char *store;          // folder; relative to the working directory
+    uint32_t every_steps; // 0: at each epoch's end
+    uint32_t keep;        // newest versions kept, labelled ones on top [5]
 } pm_job_checkpoint;
 
 typedef struct pm_job {
@@ -127,8 +127,8 @@ typedef struct pm_job {
     char *text; // the file as read: what the coordinator hands to every member, what a manifest records
 } pm_job;
 
-// Parses the text of a job file; origin is the name used in messages ("job.yaml"). PM_INVALID names origin, line and
-// what was expected. The caller owns *job.
+// Parses the text of a job file; origin is the name used in messages ("job.yaml"). PM_INVALID names origin,
+// line and what was expected. The caller owns *job.
 pm_status pm_job_parse(pm_job **job, const char *text, const char *origin) PM_CHECKED;
 
 // Reads and parses a file of at most 1 MiB.

@@ -49,15 +49,15 @@ pm_status pm_wrap(pm_status status, const char *format, ...)
     vsnprintf(wrapped.message, sizeof wrapped.message, format, args);
     va_end(args);
     size_t used = strlen(wrapped.message);
-    snprintf(wrapped.message + used, sizeof wrapped.message - used, ": %.*s",
-             (int) sizeof status.message, status.message);
+    snprintf(wrapped.message + used, sizeof wrapped.message - used, ": %.*s", (int)sizeof status.message,
+             status.message);
     return wrapped;
 }
 
 const char *pm_code_name(pm_code code)
 {
-    static const char *const names[] = {"ok",          "invalid",     "not_found", "exists",     "io",
-                                        "no_memory",   "timeout",     "unavailable", "protocol", "corrupt",
-                                        "unsupported", "cancelled",   "not_finite", "stale",     "internal"};
-    return (unsigned) code < sizeof names / sizeof names[0] ? names[code] : "unknown";
+    static const char *const names[] = {"ok",          "invalid",   "not_found",   "exists",   "io",
+                                        "no_memory",   "timeout",   "unavailable", "protocol", "corrupt",
+                                        "unsupported", "cancelled", "not_finite",  "stale",    "internal"};
+    return (unsigned)code < sizeof names / sizeof names[0] ? names[code] : "unknown";
 }

@@ -1,6 +1,6 @@
 #pragma once
-// The one status of the project. A function that can fail returns pm_status; on its way up each caller may put
-// its context in front, so that the last reader sees "outer: inner: cause".
+// The one status of the project. A function that can fail returns pm_status; on its way up each caller may
+// put its context in front, so that the last reader sees "outer: inner: cause".
 
 typedef enum pm_code {
     PM_OK = 0,

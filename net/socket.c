@@ -1,0 +1,299 @@
+#include "net/socket.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+enum {
+    LINGER_MS = 1000,
+    HIGH_WATER = 100000,     // messages; the protocols bound what is in flight far below
+    ZERO_COPY_MIN = 8 << 10, // below, copying is cheaper than counting
+    KEEPALIVE_MS = 2000,
+    PEER_GONE_MS = 10000,
+    RECONNECT_MS = 20,
+    RECONNECT_MAX_MS = 1000,
+    ENDPOINT_MAX = 256
+};
+
+struct pm_net {
+    void *context;
+};
+
+struct pm_socket {
+    void *handle;
+    pm_socket_kind kind;
+    char endpoint[ENDPOINT_MAX];
+};
+
+pm_status pm_net_create(pm_net **net)
+{
+    pm_net *n = calloc(1, sizeof *n);
+    if (n)
+        n->context = zmq_ctx_new();
+    if (!n || !n->context) {
+        free(n);
+        return pm_fail(PM_NO_MEMORY, "a ZeroMQ context");
+    }
+    zmq_ctx_set(n->context, ZMQ_MAX_SOCKETS, 4096);
+    *net = n;
+    return pm_ok();
+}
+
+void pm_net_destroy(pm_net **net)
+{
+    if (!net || !*net)
+        return;
+    while (zmq_ctx_term((*net)->context) && errno == EINTR)
+        ;
+    free(*net);
+    *net = NULL;
+}
+
+static void set_int(void *handle, int option, int value)
+{
+    zmq_setsockopt(handle, option, &value, sizeof value);
+}
+
+pm_status pm_socket_create(pm_socket **socket, pm_net *net, pm_socket_kind kind)
+{
+    static const int types[] = {ZMQ_ROUTER, ZMQ_DEALER, ZMQ_PAIR};
+    pm_socket *s = calloc(1, sizeof *s);
+    if (!s)
+        return pm_fail(PM_NO_MEMORY, "a socket");
+    s->kind = kind;
+    s->handle = zmq_socket(net->context, types[kind]);
+    if (!s->handle) {
+        pm_status status = pm_fail(PM_IO, "a socket: %s", zmq_strerror(errno));
+        free(s);
+        return status;
+    }
+    int64_t max = PM_FRAME_MAX;
+    zmq_setsockopt(s->handle, ZMQ_MAXMSGSIZE, &max, sizeof max);
+    set_int(s->handle, ZMQ_LINGER, LINGER_MS);
+    set_int(s->handle, ZMQ_SNDHWM, HIGH_WATER);
+    set_int(s->handle, ZMQ_RCVHWM, HIGH_WATER);
+    set_int(s->handle, ZMQ_RECONNECT_IVL, RECONNECT_MS);
+    set_int(s->handle, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS);
+    if (kind != PM_SOCKET_PAIR) {
+        set_int(s->handle, ZMQ_HEARTBEAT_IVL, KEEPALIVE_MS);
+        set_int(s->handle, ZMQ_HEARTBEAT_TIMEOUT, PEER_GONE_MS);
+    }
+    if (kind == PM_SOCKET_ROUTER)
+        set_int(s->handle, ZMQ_ROUTER_MANDATORY, 1);
+    *socket = s;
+    return pm_ok();
+}
+
+void pm_socket_destroy(pm_socket **socket)
+{
+    if (!socket || !*socket)
+        return;
+    zmq_close((*socket)->handle);
+    free(*socket);
+    *socket = NULL;
+}
+
+static pm_status endpoint_failure(const char *verb, const char *endpoint)
+{
+    int error = errno;
+    pm_code code = error == EADDRINUSE                                              ? PM_EXISTS
+                   : error == EINVAL || error == EPROTONOSUPPORT || error == ENODEV ? PM_INVALID
+                                                                                    : PM_IO;
+    return pm_fail(code, "cannot %s %s: %s", verb, endpoint, zmq_strerror(error));
+}
+
+pm_status pm_socket_bind(pm_socket *socket, const char *endpoint)
+{
+    if (zmq_bind(socket->handle, endpoint))
+        return endpoint_failure("bind", endpoint);
+    size_t size = sizeof socket->endpoint;
+    if (zmq_getsockopt(socket->handle, ZMQ_LAST_ENDPOINT, socket->endpoint, &size))
+        return endpoint_failure("read the address of", endpoint);
+    return pm_ok();
+}
+
+const char *pm_socket_endpoint(const pm_socket *socket)
+{
+    return socket->endpoint;
+}
+
+pm_status pm_socket_connect(pm_socket *socket, const char *endpoint)
+{
+    if (zmq_connect(socket->handle, endpoint))
+        return endpoint_failure("connect to", endpoint);
+    return pm_ok();
+}
+
+pm_status pm_socket_disconnect(pm_socket *socket, const char *endpoint)
+{
+    if (zmq_disconnect(socket->handle, endpoint))
+        return endpoint_failure("disconnect from", endpoint);
+    return pm_ok();
+}
+
+static void release_reference(void *data, void *hint)
+{
+    (void)data;
+    pm_buffer *buffer = hint;
+    pm_buffer_unref(&buffer);
+}
+
+// Consumes the reference.
+static int send_buffer(void *handle, pm_buffer *buffer, int flags)
+{
+    zmq_msg_t part;
+    if (buffer->size < ZERO_COPY_MIN) {
+        int sent = zmq_send(handle, buffer->data, buffer->size, flags);
+        int error = errno;
+        pm_buffer_unref(&buffer);
+        errno = error;
+        return sent;
+    }
+    if (zmq_msg_init_data(&part, buffer->data, buffer->size, release_reference, buffer)) {
+        pm_buffer_unref(&buffer);
+        errno = ENOMEM;
+        return -1;
+    }
+    int sent = zmq_msg_send(&part, handle, flags);
+    if (sent < 0) {
+        int error = errno;
+        zmq_msg_close(&part);
+        errno = error;
+    }
+    return sent;
+}
+
+static int send_parts(pm_socket *socket, const pm_peer *to, pm_message *message, pm_buffer *header)
+{
+    int flags = ZMQ_DONTWAIT | ZMQ_SNDMORE;
+    if (socket->kind == PM_SOCKET_ROUTER && zmq_send(socket->handle, to->id, to->size, flags) < 0) {
+        pm_buffer_unref(&header);
+        return -1;
+    }
+    uint32_t count = message->frame_count;
+    if (send_buffer(socket->handle, header, count ? flags : ZMQ_DONTWAIT) < 0)
+        return -1;
+    for (uint32_t i = 0; i < count; i++) {
+        pm_buffer *frame = message->frames[i];
+        message->frames[i] = NULL; // the reference goes with the frame
+        if (send_buffer(socket->handle, frame, i + 1 < count ? flags : ZMQ_DONTWAIT) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+pm_status pm_socket_send(pm_socket *socket, const pm_peer *to, pm_message *message)
+{
+    pm_buffer *header = pm_message_encode(message->header);
+    if (!header) {
+        pm_message_clear(message);
+        return pm_fail(PM_NO_MEMORY, "a header to send");
+    }
+    int failed = send_parts(socket, to, message, header), error = errno;
+    pm_message_clear(message);
+    if (!failed)
+        return pm_ok();
+    if (error == EHOSTUNREACH || error == EAGAIN)
+        return pm_fail(PM_UNAVAILABLE, "the peer is gone or does not read");
+    return pm_fail(PM_IO, "cannot send: %s", zmq_strerror(error));
+}
+
+static void close_part(void *data, void *hint)
+{
+    (void)data;
+    zmq_msg_close(hint);
+    free(hint);
+}
+
+// Takes the content of part over into a buffer; part stays to be closed by the caller.
+static pm_buffer *buffer_from_part(zmq_msg_t *part)
+{
+    void *data = zmq_msg_data(part);
+    size_t size = zmq_msg_size(part);
+    if (size < ZERO_COPY_MIN || (uintptr_t)data % 8 != 0)
+        return pm_buffer_copy(data, size);
+    zmq_msg_t *kept = malloc(sizeof *kept);
+    if (!kept)
+        return NULL;
+    zmq_msg_init(kept);
+    zmq_msg_move(kept, part);
+    pm_buffer *buffer = pm_buffer_wrap(zmq_msg_data(kept), size, close_part, kept);
+    if (!buffer)
+        close_part(NULL, kept);
+    return buffer;
+}
+
+static int wait_readable(pm_socket *socket, int timeout_ms)
+{
+    zmq_pollitem_t item = {socket->handle, 0, ZMQ_POLLIN, 0};
+    return zmq_poll(&item, 1, timeout_ms);
+}
+
+// Reads the parts that are left of a multipart message; the first of them is the header. Always consumes the
+// whole.
+static pm_status receive_parts(pm_socket *socket, pm_message *message)
+{
+    pm_status status = pm_ok();
+    int more = 1;
+    for (int index = 0; more; index++) {
+        zmq_msg_t part;
+        zmq_msg_init(&part);
+        if (zmq_msg_recv(&part, socket->handle, ZMQ_DONTWAIT) < 0) {
+            status = pm_fail(PM_IO, "cannot receive: %s", zmq_strerror(errno));
+            zmq_msg_close(&part);
+            break;
+        }
+        more = zmq_msg_more(&part);
+        if (status.code == PM_OK && index == 0)
+            status = pm_message_decode(message, zmq_msg_data(&part), zmq_msg_size(&part));
+        else if (status.code == PM_OK)
+            status = pm_message_add(message, buffer_from_part(&part));
+        zmq_msg_close(&part);
+    }
+    if (status.code != PM_OK)
+        pm_message_clear(message);
+    return status;
+}
+
+static pm_status receive_peer(pm_socket *socket, pm_peer *from)
+{
+    zmq_msg_t part;
+    zmq_msg_init(&part);
+    pm_status status = pm_ok();
+    if (zmq_msg_recv(&part, socket->handle, ZMQ_DONTWAIT) < 0)
+        status = pm_fail(errno == EAGAIN ? PM_TIMEOUT : PM_IO, "cannot receive: %s", zmq_strerror(errno));
+    size_t size = zmq_msg_size(&part);
+    from->size = size <= sizeof from->id ? (uint8_t)size : 0; // our own peers have 5-byte addresses
+    memcpy(from->id, zmq_msg_data(&part), from->size);
+    if (status.code == PM_OK && !zmq_msg_more(&part))
+        status = pm_fail(PM_PROTOCOL, "a message without a header frame");
+    zmq_msg_close(&part);
+    return status;
+}
+
+pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *message, int timeout_ms)
+{
+    int ready = wait_readable(socket, timeout_ms);
+    if (ready == 0)
+        return pm_fail(PM_TIMEOUT, "nothing came within %d ms", timeout_ms);
+    if (ready < 0)
+        return pm_fail(errno == EINTR ? PM_CANCELLED : PM_IO, "cannot wait: %s", zmq_strerror(errno));
+    if (socket->kind == PM_SOCKET_ROUTER) {
+        pm_status status = receive_peer(socket, from);
+        if (status.code != PM_OK)
+            return status;
+    }
+    return receive_parts(socket, message);
+}
+
+void *pm_socket_handle(const pm_socket *socket)
+{
+    return socket->handle;
+}
+
+pm_socket_kind pm_socket_get_kind(const pm_socket *socket)
+{
+    return socket->kind;
+}

@@ -1,0 +1,63 @@
+#pragma once
+// Sockets that carry pm_message. The only room that names ZeroMQ. A socket belongs to the thread that made it
+// (or to the one it was handed to before first use); other threads reach that thread through an actor's pipe.
+//
+// Frames of 8 KiB and more are sent without a copy: the buffer's reference is held until the transport is
+// done. Received frames are aligned to 8 bytes at least.
+#include "core/status.h"
+#include "proto/message.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct pm_net pm_net;
+typedef struct pm_socket pm_socket;
+
+typedef enum pm_socket_kind {
+    PM_SOCKET_ROUTER, // many peers, each message comes with and goes to a pm_peer
+    PM_SOCKET_DEALER, // towards one ROUTER; queues while the connection is away
+    PM_SOCKET_PAIR    // thread to thread, inproc only
+} pm_socket_kind;
+
+// Who sent a message to a ROUTER: an opaque address, valid while that peer is connected.
+typedef struct pm_peer {
+    uint8_t size;
+    uint8_t id[39];
+} pm_peer;
+
+static inline bool pm_peer_equal(const pm_peer *a, const pm_peer *b)
+{
+    return a->size == b->size && !__builtin_memcmp(a->id, b->id, a->size);
+}
+
+// One transport context a process, with one I/O thread. Outlives its sockets.
+pm_status pm_net_create(pm_net **net) PM_CHECKED;
+// Waits at most about a second for unsent messages.
+void pm_net_destroy(pm_net **net);
+
+pm_status pm_socket_create(pm_socket **socket, pm_net *net, pm_socket_kind kind) PM_CHECKED;
+void pm_socket_destroy(pm_socket **socket);
+
+// endpoint: tcp://host:port (port * for any free one), ipc://path, inproc://name. A port in use is PM_EXISTS,
+// an endpoint that is none PM_INVALID.
+pm_status pm_socket_bind(pm_socket *socket, const char *endpoint) PM_CHECKED;
+
+// The address bound last, with the port that was chosen; valid until the next bind.
+const char *pm_socket_endpoint(const pm_socket *socket);
+
+// Never waits for the peer.
+pm_status pm_socket_connect(pm_socket *socket, const char *endpoint) PM_CHECKED;
+pm_status pm_socket_disconnect(pm_socket *socket, const char *endpoint) PM_CHECKED;
+
+// Sends and clears the message (also on failure). to: needed for ROUTER, ignored otherwise. A ROUTER's peer
+// that is gone is PM_UNAVAILABLE.
+pm_status pm_socket_send(pm_socket *socket, const pm_peer *to, pm_message *message) PM_CHECKED;
+
+// Waits up to timeout_ms (0: not at all, -1: without limit) for a message into the empty *message; from may
+// be NULL except for ROUTER. PM_TIMEOUT when none came, PM_CANCELLED when interrupted by a signal,
+// PM_PROTOCOL when what came is no message (it is consumed; *from is set, so that an error can be sent back).
+pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *message, int timeout_ms) PM_CHECKED;
+
+// The poll item of the loop.
+void *pm_socket_handle(const pm_socket *socket);
+pm_socket_kind pm_socket_get_kind(const pm_socket *socket);
