@@ -5,10 +5,10 @@
 
 static pm_status check_version(const Paramill__Header *header)
 {
-    if (header->protocol == PM_PROTOCOL)
+    if (header->protocol == PM_PROTOCOL_VERSION)
         return pm_ok();
     return pm_fail(PM_PROTOCOL, "a message of protocol version %u; this build speaks %d", header->protocol,
-                   PM_PROTOCOL);
+                   PM_PROTOCOL_VERSION);
 }
 
 pm_status pm_message_decode(pm_message *message, const void *bytes, size_t size)
@@ -103,7 +103,7 @@ Paramill__Header *pm_header_create(uint64_t request, uint64_t epoch, Paramill__H
             protobuf_c_message_free_unpacked(body, NULL);
         return NULL;
     }
-    header->protocol = PM_PROTOCOL;
+    header->protocol = PM_PROTOCOL_VERSION;
     header->request = request;
     header->epoch = epoch;
     header->body_case = kind;

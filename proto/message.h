@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-enum { PM_PROTOCOL = 1, PM_FRAMES_MAX = 64, PM_HEADER_MAX = 1 << 20, PM_FRAME_MAX = 256 << 20 };
+enum { PM_PROTOCOL_VERSION = 1, PM_FRAMES_MAX = 64, PM_HEADER_MAX = 1 << 20, PM_FRAME_MAX = 256 << 20 };
 
 typedef struct pm_message {
     Paramill__Header *header;         // owned; NULL only before decoding
