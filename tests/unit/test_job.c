@@ -1,0 +1,123 @@
+#include "core/job.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char GOOD[] = "name: fashion\n"
+                           "seed: 7\n"
+                           "model:\n"
+                           "  input: {name: image, shape: [1, 28, 28]}\n"
+                           "  layers:\n"
+                           "    - {op: Conv, channels: 8, kernel: 3, pad: 1}\n"
+                           "    - {op: Relu}\n"
+                           "    - {op: MaxPool, kernel: 2}\n"
+                           "    - {op: Flatten}\n"
+                           "    - {op: Dropout}\n"
+                           "    - {op: Gemm, units: 10}\n"
+                           "data:\n"
+                           "  train: {features: a, targets: b}\n"
+                           "  validation: {features: c, targets: d}\n"
+                           "loss: softmax_cross_entropy\n"
+                           "optimizer: {kind: adam, learning_rate: 0.001}\n"
+                           "batch: 64\n"
+                           "lanes: 8\n"
+                           "epochs: 2\n"
+                           "cluster: {servers: 2, workers: 3}\n"
+                           "checkpoint: {store: store, every_steps: 100}\n";
+
+Test(job, every_key_reaches_its_member)
+{
+    pm_job *job = NULL;
+    pm_status status = pm_job_parse(&job, GOOD, "job.yaml");
+    cr_assert_eq(status.code, PM_OK, "%s", status.message);
+    cr_assert_str_eq(job->name, "fashion");
+    cr_assert_eq(job->seed, 7);
+    cr_assert_str_eq(job->model.input_name, "image");
+    cr_assert_eq(job->model.input_rank, 3);
+    cr_assert_eq(job->model.input_shape[2], 28);
+    cr_assert_eq(job->model.layer_count, 6);
+    cr_assert_eq(job->model.layers[0].op, PM_OP_CONV);
+    cr_assert_eq(job->model.layers[0].stride, 1);
+    cr_assert_eq(job->model.layers[2].stride, 2, "a pool's stride is its window");
+    cr_assert_float_eq(job->model.layers[4].ratio, 0.5, 1e-12);
+    cr_assert_eq(job->model.layers[5].units, 10);
+    cr_assert_str_eq(job->train.targets, "b");
+    cr_assert_str_eq(job->validation->features, "c");
+    cr_assert_eq(job->optimizer.kind, PM_OPTIMIZER_ADAM);
+    cr_assert_float_eq(job->optimizer.beta2, 0.999, 1e-12);
+    cr_assert_eq(job->cluster.servers, 2);
+    cr_assert_eq(job->cluster.workers, 3);
+    cr_assert_eq(job->cluster.lease_ms, 5000);
+    cr_assert_eq(job->checkpoint.every_steps, 100);
+    cr_assert_eq(job->checkpoint.keep, 5);
+    cr_assert_str_eq(job->text, GOOD);
+    pm_job_destroy(&job);
+    cr_assert_null(job);
+}
+
+// Replaces the first occurrence of from; the result is on the heap.
+static char *with(const char *from, const char *to)
+{
+    const char *at = strstr(GOOD, from);
+    char *text = malloc(sizeof GOOD + strlen(to));
+    sprintf(text, "%.*s%s%s", (int)(at - GOOD), GOOD, to, at + strlen(from));
+    return text;
+}
+
+static void refused(const char *from, const char *to, const char *line, const char *word)
+{
+    char *text = with(from, to);
+    pm_job *job = NULL;
+    pm_status status = pm_job_parse(&job, text, "job.yaml");
+    cr_assert_neq(status.code, PM_OK, "accepted: %s", to);
+    cr_assert_null(job);
+    cr_assert(strstr(status.message, line), "no \"%s\" in: %s", line, status.message);
+    cr_assert(strstr(status.message, word), "no \"%s\" in: %s", word, status.message);
+    free(text);
+}
+
+Test(job, wrong_keys_types_and_values_are_refused_with_line_and_reason)
+{
+    refused("seed: 7", "sed: 7", "job.yaml:2:", "sed");
+    refused("batch: 64", "batch: many", "job.yaml:17:", "many");
+    refused("op: Relu", "op: Rel", "job.yaml:7:", "Rel");
+    refused("loss: softmax_cross_entropy\n", "", "job.yaml:", "loss");
+    refused("batch: 64", "batch: 63", "job.yaml", "batch: 63");
+    refused("lanes: 8", "lanes: 6", "job.yaml", "lanes: 6");
+    refused("name: fashion", "name: ../up", "job.yaml", "../up");
+    refused("learning_rate: 0.001", "learning_rate: -1", "job.yaml", "learning_rate");
+    refused("units: 10", "channels: 10", "job.yaml", "layer 6 (Gemm) needs units");
+    refused("workers: 3", "workers: 9", "job.yaml", "9 workers for 8 lanes");
+    refused("epochs: 2", "epochs: 2\nstaleness: 1", "job.yaml", "staleness");
+    refused("seed: 7", "seed: -1", "job.yaml:2:", "-1");
+    refused("seed: 7", "seed: [1", "job.yaml", "");
+}
+
+Test(job, a_missing_file_is_named)
+{
+    pm_job *job = NULL;
+    pm_status status = pm_job_load(&job, "/nowhere/job.yaml");
+    cr_assert_eq(status.code, PM_NOT_FOUND);
+    cr_assert(strstr(status.message, "/nowhere/job.yaml"));
+}
+
+Test(job, a_hundred_thousand_mutations_parse_or_are_refused, .timeout = 240)
+{
+    uint64_t state = 88172645463325252ull;
+    char text[sizeof GOOD];
+    for (int round = 0; round < 100000; round++) {
+        memcpy(text, GOOD, sizeof GOOD);
+        for (int change = 0; change < 3; change++) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            text[state % (sizeof GOOD - 1)] = (char)(' ' + (state >> 32) % 95);
+        }
+        pm_job *job = NULL;
+        pm_status status = pm_job_parse(&job, text, "job.yaml");
+        cr_assert_eq(status.code == PM_OK, job != NULL);
+        pm_job_destroy(&job);
+    }
+}
