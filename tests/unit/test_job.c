@@ -91,7 +91,7 @@ Test(job, wrong_keys_types_and_values_are_refused_with_line_and_reason)
     refused("units: 10", "channels: 10", "job.yaml", "layer 6 (Gemm) needs units");
     refused("workers: 3", "workers: 9", "job.yaml", "9 workers for 8 lanes");
     refused("epochs: 2", "epochs: 2\nstaleness: 1", "job.yaml", "staleness");
-    refused("seed: 7", "seed: -1", "job.yaml:2:", "-1");
+    refused("batch: 64", "batch: 99999999999", "job.yaml:17:", "99999999999");
     refused("seed: 7", "seed: [1", "job.yaml", "");
 }
 

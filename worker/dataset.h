@@ -1,0 +1,41 @@
+#pragma once
+// Rows of features with their targets, and the order in which a job visits them.
+//
+// Features: unsigned bytes become value / 255, floats stay. Targets: unsigned bytes are classes, floats
+// regression targets. The order of epoch e is a seeded permutation evaluated at any position, so the rows of
+// (step, lane) are a pure function of (seed, step, lane): nothing to store, nothing to restore.
+#include "core/job.h"
+#include "core/status.h"
+
+typedef struct pm_dataset pm_dataset;
+
+// Loads both files and checks them against each other and against the model: the values of a row must be
+// features, classes must be below outputs (cross-entropy), or a target row must have outputs floats (mean
+// squared error).
+pm_status pm_dataset_load(pm_dataset **dataset, const pm_job_dataset *files, pm_loss loss, size_t features,
+                          size_t outputs) PM_CHECKED;
+void pm_dataset_destroy(pm_dataset **dataset);
+
+uint64_t pm_dataset_rows(const pm_dataset *dataset);
+
+// Number of rows of an IDX file pair without a model: what the coordinator needs to count steps.
+pm_status pm_dataset_count(const pm_job_dataset *files, uint64_t *rows) PM_CHECKED;
+
+// Writes one row's features (features floats) and its target: an int32 class or outputs floats at index `at`
+// of the arrays.
+void pm_dataset_read(const pm_dataset *dataset, uint64_t row, size_t at, float *features, void *targets);
+
+// Rows of one lane at one step, in order.
+typedef struct pm_sampler {
+    uint64_t seed;
+    uint64_t rows;            // of the data set
+    uint32_t batch;           // rows of a step
+    uint32_t rows_per_lane;   // batch / lanes
+    uint64_t steps_per_epoch; // rows / batch, at least 1; the rest of an epoch's order is left out
+} pm_sampler;
+
+// PM_INVALID when the data set has fewer rows than a batch.
+pm_status pm_sampler_make(pm_sampler *sampler, const pm_job *job, uint64_t rows) PM_CHECKED;
+
+// The data row of position i (below rows_per_lane) of a lane at a step.
+uint64_t pm_sampler_row(const pm_sampler *sampler, uint64_t step, uint32_t lane, uint32_t i);
