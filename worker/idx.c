@@ -32,8 +32,10 @@ pm_status pm_idx_parse(pm_idx *idx, const void *bytes, size_t size)
     idx->row_count = 1;
     for (uint32_t i = 0; i < idx->rank; i++) {
         idx->shape[i] = big_endian(p + 4 + 4 * i);
-        if (idx->shape[i] == 0 || need > FILE_MAX / idx->shape[i])
-            return pm_fail(PM_CORRUPT, "IDX dimension %u is %u", i, idx->shape[i]);
+        if (idx->shape[i] == 0)
+            return pm_fail(PM_CORRUPT, "IDX dimension %u is 0", i);
+        if (need > FILE_MAX / idx->shape[i])
+            return pm_fail(PM_CORRUPT, "the IDX dimensions ask for more than %zu bytes", FILE_MAX);
         need *= idx->shape[i];
         if (i > 0)
             idx->row_count *= idx->shape[i];
