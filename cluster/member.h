@@ -1,0 +1,64 @@
+#pragma once
+// A role's line to the coordinator: a thread with its own DEALER that says hello, sends heartbeats (also
+// while the role computes for long) and hands the coordinator's directives to the role through a pipe.
+//
+// The role's thread owns the near end of the pipe (pm_member_pipe): it polls it in its loop or receives from
+// it. What comes through it is one of
+//   Directive  each new one once, newest last; several may wait: only the last counts
+//   Error      the line is lost for good: the coordinator refused this member, or has been silent for
+//   absent_ms
+//              (PM_TIMEOUT, naming its endpoint); nothing follows, the role ends with pm_error_status
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "net/actor.h"
+
+#include <stdint.h>
+
+typedef struct pm_member pm_member;
+
+// Strings are copied by pm_member_start.
+typedef struct pm_member_options {
+    Paramill__Role role;
+    const char *coordinator; // endpoint
+    const char *host;        // NULL: the machine's name
+    const char *const
+        *endpoints; // where others reach this member: server: one a shard; checkpoint: one; worker: none
+    uint32_t endpoint_count;
+    const char *kernel_set;   // NULL unless a worker
+    const char *code_version; // NULL: left empty
+    uint32_t heartbeat_ms;    // until a directive says otherwise; 0: 200
+    uint32_t absent_ms;       // 0: 60000
+    pm_clock clock;
+    pm_log log;
+} pm_member_options;
+
+// What a heartbeat tells; sent at once when it changes.
+typedef struct pm_member_state {
+    Paramill__Phase phase;
+    uint64_t epoch;        // of the directive that the phase is about
+    uint64_t clock;        // worker: steps done by its lanes; server: oldest slice clock
+    uint64_t queue;        // messages waiting
+    uint64_t version;      // checkpoint: newest complete version
+    uint64_t version_step; // and its step
+} pm_member_state;
+
+pm_status pm_member_start(pm_member **member, pm_net *net, const pm_member_options *options) PM_CHECKED;
+
+// The role's end of the pipe; owned by the member.
+pm_socket *pm_member_pipe(pm_member *member);
+
+// "host:pid:random", unique for the life of the member.
+const char *pm_member_name(const pm_member *member);
+
+// From the role's thread: the state of the next heartbeats.
+pm_status pm_member_tell(pm_member *member, const pm_member_state *state) PM_CHECKED;
+
+// From the role's thread: sends a report. name is filled in; report stays the caller's.
+pm_status pm_member_report(pm_member *member, const Paramill__Report *report) PM_CHECKED;
+
+// From the role's thread: the member cannot go on, and why; the coordinator ends the job with this reason.
+pm_status pm_member_fail(pm_member *member, pm_status why) PM_CHECKED;
+
+// Says goodbye, ends the thread and sets *member to NULL; NULL is allowed.
+void pm_member_stop(pm_member **member);
