@@ -6,7 +6,7 @@
 #include <zmq.h>
 
 enum {
-    SOCKETS_MAX = 64,
+    SOCKETS_MAX = 1024,
     TIMERS_MAX = 16,
     STOP_CHECK_MS = 100,
     TURN = 64 // messages taken from one socket before the next has its turn
@@ -139,26 +139,32 @@ static void run_timers(pm_loop *loop)
     }
 }
 
+pm_status pm_loop_turn(pm_loop *loop, bool wait)
+{
+    zmq_pollitem_t items[SOCKETS_MAX];
+    int index[SOCKETS_MAX], count = 0;
+    for (int i = 0; i < loop->socket_count; i++) {
+        if (!loop->sockets[i].socket)
+            continue;
+        items[count] = (zmq_pollitem_t){pm_socket_handle(loop->sockets[i].socket), 0, ZMQ_POLLIN, 0};
+        index[count++] = i;
+    }
+    if (zmq_poll(items, count, wait ? wait_ms(loop) : 0) < 0 && errno != EINTR)
+        return pm_fail(PM_IO, "the event loop cannot wait: %s", zmq_strerror(errno));
+    for (int i = 0; i < count && !over(loop); i++)
+        if (items[i].revents & ZMQ_POLLIN)
+            drain(loop, index[i]);
+    run_timers(loop);
+    return pm_ok();
+}
+
 pm_status pm_loop_run(pm_loop *loop)
 {
+    pm_status status = pm_ok();
     loop->ended = false;
-    while (!over(loop)) {
-        zmq_pollitem_t items[SOCKETS_MAX];
-        int index[SOCKETS_MAX], count = 0;
-        for (int i = 0; i < loop->socket_count; i++) {
-            if (!loop->sockets[i].socket)
-                continue;
-            items[count] = (zmq_pollitem_t){pm_socket_handle(loop->sockets[i].socket), 0, ZMQ_POLLIN, 0};
-            index[count++] = i;
-        }
-        if (zmq_poll(items, count, wait_ms(loop)) < 0 && errno != EINTR)
-            return pm_fail(PM_IO, "the event loop cannot wait: %s", zmq_strerror(errno));
-        for (int i = 0; i < count && !over(loop); i++)
-            if (items[i].revents & ZMQ_POLLIN)
-                drain(loop, index[i]);
-        run_timers(loop);
-    }
-    return pm_ok();
+    while (!over(loop) && status.code == PM_OK)
+        status = pm_loop_turn(loop, true);
+    return status;
 }
 
 void pm_loop_end(pm_loop *loop)

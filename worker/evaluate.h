@@ -1,0 +1,24 @@
+#pragma once
+// Validation: the rows of a data set that belong to a block of lanes, through the inference plan, which is
+// the one that serves. Lane l of L owns rows [n l / L, n (l + 1) / L).
+#include "cluster/lanes.h"
+#include "model/plan.h"
+#include "worker/dataset.h"
+
+typedef struct pm_evaluator pm_evaluator;
+
+typedef struct pm_evaluation {
+    double loss_sum;  // over rows: cross-entropy, or the mean of the squared errors of a row
+    uint64_t correct; // rows whose largest output is the class; 0 for regression
+    uint64_t rows;
+} pm_evaluation;
+
+// plan: for inference, at least 1 row at a time; dataset and plan stay the caller's and outlive the
+// evaluator.
+pm_status pm_evaluator_create(pm_evaluator **evaluator, pm_plan *plan, uint32_t max_rows,
+                              const pm_dataset *dataset, pm_loss loss, size_t features,
+                              size_t outputs) PM_CHECKED;
+void pm_evaluator_destroy(pm_evaluator **evaluator);
+
+pm_status pm_evaluator_run(pm_evaluator *evaluator, pm_block block, uint32_t lanes,
+                           pm_evaluation *result) PM_CHECKED;

@@ -1,0 +1,88 @@
+#include "worker/trainer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { EVALUATION_ROWS = 256 };
+
+static pm_status open_plans(pm_trainer *t)
+{
+    const pm_job *job = t->job;
+    pm_status status = pm_plan_create_training(&t->training, t->graph, job->loss, job->batch / job->lanes,
+                                               job->lanes, job->batch);
+    if (status.code == PM_OK)
+        status = pm_plan_create_inference(&t->inference, t->graph, EVALUATION_ROWS);
+    for (uint32_t i = 0; i < t->tables && status.code == PM_OK; i++)
+        status = pm_plan_bind(t->inference, i, pm_plan_param(t->training, i));
+    return status;
+}
+
+static pm_status open_data(pm_trainer *t)
+{
+    const pm_job *job = t->job;
+    size_t in = pm_graph_input_count(t->graph), out = pm_graph_output_count(t->graph);
+    pm_status status = pm_dataset_load(&t->train, &job->train, job->loss, in, out);
+    if (status.code == PM_OK)
+        status = pm_sampler_make(&t->sampler, job, pm_dataset_rows(t->train));
+    if (status.code != PM_OK || !job->validation)
+        return status;
+    status = pm_dataset_load(&t->validation, job->validation, job->loss, in, out);
+    if (status.code == PM_OK)
+        status = pm_evaluator_create(&t->evaluator, t->inference, EVALUATION_ROWS, t->validation, job->loss,
+                                     in, out);
+    return status;
+}
+
+pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text)
+{
+    memset(trainer, 0, sizeof *trainer);
+    pm_status status = pm_job_parse(&trainer->job, job_text, "the job");
+    if (status.code == PM_OK)
+        status = pm_graph_from_job(&trainer->graph, trainer->job);
+    if (status.code == PM_OK) {
+        trainer->tables = (uint32_t)pm_graph_param_count(trainer->graph);
+        trainer->counts = calloc(trainer->tables + 1, sizeof *trainer->counts);
+        if (!trainer->counts)
+            status = pm_fail(PM_NO_MEMORY, "a list of tables");
+    }
+    for (uint32_t i = 0; i < trainer->tables && status.code == PM_OK; i++)
+        trainer->counts[i] = pm_graph_param(trainer->graph, i)->count;
+    if (status.code == PM_OK)
+        status = open_plans(trainer);
+    if (status.code == PM_OK)
+        status = open_data(trainer);
+    if (status.code != PM_OK)
+        pm_trainer_close(trainer);
+    return status;
+}
+
+void pm_trainer_close(pm_trainer *trainer)
+{
+    pm_evaluator_destroy(&trainer->evaluator);
+    pm_dataset_destroy(&trainer->validation);
+    pm_dataset_destroy(&trainer->train);
+    pm_plan_destroy(&trainer->inference);
+    pm_plan_destroy(&trainer->training);
+    free(trainer->counts);
+    pm_graph_destroy(&trainer->graph);
+    pm_job_destroy(&trainer->job);
+    memset(trainer, 0, sizeof *trainer);
+}
+
+pm_status pm_trainer_step(pm_trainer *trainer, uint64_t clock, pm_block block, const pm_step_hooks *hooks,
+                          pm_step *step)
+{
+    float *input = pm_plan_input(trainer->training);
+    void *targets = pm_plan_target(trainer->training);
+    size_t at = 0;
+    for (uint32_t lane = block.first; lane < block.first + block.count; lane++)
+        for (uint32_t i = 0; i < trainer->sampler.rows_per_lane; i++)
+            pm_dataset_read(trainer->train, pm_sampler_row(&trainer->sampler, clock, lane, i), at++, input,
+                            targets);
+    *step = (pm_step){.seed = trainer->job->seed,
+                      .step = clock,
+                      .first_lane = block.first,
+                      .lane_count = block.count,
+                      .hooks = hooks};
+    return pm_plan_step(trainer->training, step);
+}

@@ -1,0 +1,27 @@
+#pragma once
+// What a worker computes with: the job's graph, its plans, its data. No sockets.
+#include "cluster/lanes.h"
+#include "core/job.h"
+#include "model/plan.h"
+#include "worker/dataset.h"
+#include "worker/evaluate.h"
+
+typedef struct pm_trainer {
+    pm_job *job;
+    pm_graph *graph;
+    pm_plan *training, *inference;  // the inference plan reads the training plan's parameters
+    pm_dataset *train, *validation; // validation is NULL when the job has none
+    pm_evaluator *evaluator;
+    pm_sampler sampler;
+    uint64_t *counts; // floats of each table
+    uint32_t tables;
+} pm_trainer;
+
+// Makes all of it from the text of a job; zeroes *trainer first. On failure nothing is left.
+pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text) PM_CHECKED;
+void pm_trainer_close(pm_trainer *trainer);
+
+// Reads the rows of (step, block) into the training plan's input and runs it; fills in step->loss and
+// correct.
+pm_status pm_trainer_step(pm_trainer *trainer, uint64_t clock, pm_block block, const pm_step_hooks *hooks,
+                          pm_step *step) PM_CHECKED;
