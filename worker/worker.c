@@ -311,8 +311,7 @@ static pm_status run_epoch(worker *w)
     while (status.code == PM_OK && running(w, epoch)) {
         bool idle;
         uint64_t other;
-        status = tell(w, w->clock < w->steps.total ? PARAMILL__PHASE__PHASE_RUNNING
-                                                   : PARAMILL__PHASE__PHASE_FINISHED);
+        status = tell(w, PARAMILL__PHASE__PHASE_RUNNING);
         if (status.code == PM_OK)
             status = work_clock(w, epoch, &idle);
         if (status.code == PM_STALE && w->lost.code == PM_OK && running(w, epoch) &&
@@ -326,7 +325,9 @@ static pm_status run_epoch(worker *w)
             w->clock++;
             continue;
         }
-        status = wait_for_change(w);
+        status = tell(w, idle ? PARAMILL__PHASE__PHASE_RUNNING : PARAMILL__PHASE__PHASE_FINISHED);
+        if (status.code == PM_OK)
+            status = wait_for_change(w);
         if (status.code == PM_OK && idle && running(w, epoch) && current(w)->n_leases > 0)
             status = begin(w, current(w)->clock);
     }

@@ -1,0 +1,107 @@
+#include "cli/roles.h"
+
+#include "cli/progress.h"
+#include "core/metrics.h"
+#include "net/http.h"
+#include "ps/checkpoint.h"
+#include "ps/server.h"
+#include "worker/dataset.h"
+#include "worker/worker.h"
+
+#include <string.h>
+
+const char *const pm_role_names[PM_ROLES] = {"coordinator", "checkpoint", "server", "worker"};
+
+typedef struct face {
+    pm_metrics *metrics;
+    pm_http *http;
+    atomic_bool ready;
+    pm_log log;
+} face;
+
+static pm_status run_coordinator(const pm_role_options *o, face *f)
+{
+    pm_job *job = NULL;
+    pm_progress_view view;
+    pm_coordinator_options c = {.net = o->net,
+                                .clock = pm_clock_monotonic(),
+                                .log = f->log,
+                                .resume = o->resume,
+                                .bind = o->bind,
+                                .events = pm_progress_events(&view),
+                                .metrics = f->metrics,
+                                .ready = &f->ready,
+                                .stop = o->stop};
+    pm_status status = pm_job_load(&job, o->job_path);
+    if (status.code == PM_OK)
+        status = pm_dataset_count(&job->train, &c.train_rows);
+    if (status.code == PM_OK) {
+        c.job = job;
+        if (o->on_bound) {
+            // Progress wants the view as its context, so the address goes by a pair of its own.
+            c.events.on_bound = o->on_bound;
+            c.events.bound_context = o->on_bound_context;
+        }
+        status = pm_coordinator_run(&c);
+        pm_progress_end(&view);
+    }
+    pm_job_destroy(&job);
+    return status;
+}
+
+static pm_status run_server(const pm_role_options *o, face *f)
+{
+    const pm_server_options s = {.net = o->net,
+                                 .clock = pm_clock_monotonic(),
+                                 .log = f->log,
+                                 .coordinator = o->join,
+                                 .bind = o->bind,
+                                 .host = o->host,
+                                 .shards = o->shards,
+                                 .metrics = f->metrics,
+                                 .ready = &f->ready,
+                                 .stop = o->stop};
+    return pm_server_run(&s);
+}
+
+static pm_status run_checkpoint(const pm_role_options *o, face *f)
+{
+    const pm_checkpoint_options c = {.net = o->net,
+                                     .clock = pm_clock_monotonic(),
+                                     .log = f->log,
+                                     .coordinator = o->join,
+                                     .bind = o->bind,
+                                     .host = o->host,
+                                     .metrics = f->metrics,
+                                     .ready = &f->ready,
+                                     .stop = o->stop};
+    return pm_checkpoint_run(&c);
+}
+
+static pm_status run_worker(const pm_role_options *o, face *f)
+{
+    const pm_worker_options w = {.net = o->net,
+                                 .clock = pm_clock_monotonic(),
+                                 .log = f->log,
+                                 .coordinator = o->join,
+                                 .host = o->host,
+                                 .metrics = f->metrics,
+                                 .ready = &f->ready,
+                                 .stop = o->stop};
+    return pm_worker_run(&w);
+}
+
+pm_status pm_role_run(const pm_role_options *options)
+{
+    static pm_status (*const runs[PM_ROLES])(const pm_role_options *, face *) = {
+        run_coordinator, run_checkpoint, run_server, run_worker};
+    face f = {.log = pm_log_make(pm_role_names[options->role], options->index, options->log_level)};
+    pm_status status = pm_metrics_create(&f.metrics);
+    if (status.code == PM_OK && options->http)
+        status = pm_http_create(&f.http, options->http, f.metrics, &f.ready);
+    if (status.code == PM_OK)
+        status = runs[options->role](options, &f);
+    pm_http_destroy(&f.http);
+    pm_metrics_destroy(&f.metrics);
+    return status;
+}
