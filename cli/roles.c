@@ -19,16 +19,29 @@ typedef struct face {
     pm_log log;
 } face;
 
+// The progress view's functions get the address of its first member.
+typedef struct watch {
+    pm_progress_view view;
+    const pm_role_options *options;
+} watch;
+
+static void tell_address(void *context, const char *endpoint)
+{
+    const pm_role_options *o = ((watch *)context)->options;
+    if (o->on_bound)
+        o->on_bound(o->on_bound_context, endpoint);
+}
+
 static pm_status run_coordinator(const pm_role_options *o, face *f)
 {
     pm_job *job = NULL;
-    pm_progress_view view;
+    watch w = {.options = o};
     pm_coordinator_options c = {.net = o->net,
                                 .clock = pm_clock_monotonic(),
                                 .log = f->log,
                                 .resume = o->resume,
                                 .bind = o->bind,
-                                .events = pm_progress_events(&view),
+                                .events = pm_progress_events(&w.view),
                                 .metrics = f->metrics,
                                 .ready = &f->ready,
                                 .stop = o->stop};
@@ -37,13 +50,9 @@ static pm_status run_coordinator(const pm_role_options *o, face *f)
         status = pm_dataset_count(&job->train, &c.train_rows);
     if (status.code == PM_OK) {
         c.job = job;
-        if (o->on_bound) {
-            // Progress wants the view as its context, so the address goes by a pair of its own.
-            c.events.on_bound = o->on_bound;
-            c.events.bound_context = o->on_bound_context;
-        }
+        c.events.on_bound = tell_address;
         status = pm_coordinator_run(&c);
-        pm_progress_end(&view);
+        pm_progress_end(&w.view);
     }
     pm_job_destroy(&job);
     return status;
