@@ -24,7 +24,6 @@ typedef struct pm_exchange_options {
     const uint64_t *counts; // floats of each table (graph parameter), copied
     uint32_t tables;
     uint32_t lanes;
-    uint32_t shards_per_server;
     uint32_t request_ms; // a shard that is silent for so long while asked is PM_TIMEOUT
 } pm_exchange_options;
 

@@ -1,0 +1,35 @@
+#pragma once
+// The update rules. Elementwise in float, in one fixed order of operations, with the step's constants
+// computed once in double: the same bits on every machine and for every cut of a table into slices.
+#include "core/job.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PM_MOMENTS_MAX = 2 };
+
+// How many arrays of moments a slice has: 0 for sgd, 1 for momentum, 2 for adam and adamw.
+uint32_t pm_optimizer_moments(pm_optimizer_kind kind);
+
+// The learning rate of a step (0-based) of total: a linear ramp that reaches the full rate at step
+// warmup_steps - 1, then constant, or half a cosine down to 0 at the end (Loshchilov and Hutter, "SGDR",
+// 2017, without restarts).
+double pm_optimizer_rate(const pm_job_optimizer *optimizer, uint64_t step, uint64_t total);
+
+// One slice's arrays, each of count floats, none overlapping another. Moments are changed in place.
+typedef struct pm_update {
+    size_t count;
+    const float *gradient;
+    const float *from;
+    float *to;
+    float *moments[PM_MOMENTS_MAX];
+} pm_update;
+
+// sgd: to = from - rate * g. momentum: m = momentum * m + g, to = from - rate * m. adam: Kingma and Ba,
+// "Adam", 2015, with bias correction. For these weight decay adds weight_decay * from to g. adamw: Loshchilov
+// and Hutter, "Decoupled weight decay regularization", 2019: first from is scaled by 1 - rate * weight_decay.
+void pm_optimizer_apply(const pm_job_optimizer *optimizer, double rate, uint64_t step,
+                        const pm_update *update);
+
+// A running statistic: to = momentum * from + (1 - momentum) * sum / lanes.
+void pm_statistic_apply(double momentum, uint32_t lanes, const pm_update *update);

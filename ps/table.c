@@ -1,0 +1,326 @@
+// The slices of a shard: how partial sums combine along the tree of lanes, and the step to the next clock.
+#include "ps/shard_impl.h"
+
+#include "cluster/directive.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void drop_node(shard_slice *slice, uint32_t node)
+{
+    pm_buffer_unref(&slice->nodes[node]);
+    pm_lane_set_drop(&slice->in, node);
+    pm_lane_set_drop(&slice->ours, node);
+}
+
+static void add(float *out, const float *left, const float *right, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = left[i] + right[i];
+}
+
+// Replaces two siblings by their parent. What came in a frame may be the sender's own memory and is never
+// written.
+static bool combine(pm_shard *shard, shard_slice *slice, uint32_t parent)
+{
+    uint32_t left = 2 * parent, right = left + 1;
+    pm_buffer *sum = NULL;
+    if (pm_lane_set_has(&slice->ours, left))
+        sum = pm_buffer_ref(slice->nodes[left]);
+    else if (pm_lane_set_has(&slice->ours, right))
+        sum = pm_buffer_ref(slice->nodes[right]);
+    else
+        sum = pm_pool_take(shard->pool, slice->place->count * sizeof(float));
+    if (!sum)
+        return false;
+    add(sum->data, slice->nodes[left]->data, slice->nodes[right]->data, slice->place->count);
+    drop_node(slice, left);
+    drop_node(slice, right);
+    slice->nodes[parent] = sum;
+    pm_lane_set_put(&slice->in, parent);
+    pm_lane_set_put(&slice->ours, parent);
+    return true;
+}
+
+// A moment that a cut holds is copied before it changes.
+static bool own_moments(pm_shard *shard, shard_slice *slice)
+{
+    for (uint32_t i = 0; i < slice->moment_count; i++) {
+        pm_buffer *moment = slice->moments[i];
+        if (!pm_buffer_is_shared(moment))
+            continue;
+        pm_buffer *copy = pm_pool_copy(shard->pool, moment->data, moment->size);
+        if (!copy)
+            return false;
+        pm_buffer_unref(&slice->moments[i]);
+        slice->moments[i] = copy;
+    }
+    return true;
+}
+
+// The buffer of the clock before last serves again unless somebody still reads it.
+static pm_buffer *next_values(pm_shard *shard, shard_slice *slice)
+{
+    if (slice->previous && !pm_buffer_is_shared(slice->previous)) {
+        pm_buffer *next = slice->previous;
+        slice->previous = NULL;
+        return next;
+    }
+    return pm_pool_take(shard->pool, slice->place->count * sizeof(float));
+}
+
+static bool update(pm_shard *shard, shard_slice *slice)
+{
+    if (!own_moments(shard, slice))
+        return false;
+    pm_buffer *next = next_values(shard, slice);
+    if (!next)
+        return false;
+    pm_update u = {.count = slice->place->count,
+                   .gradient = slice->nodes[1]->data,
+                   .from = slice->values->data,
+                   .to = next->data};
+    for (uint32_t i = 0; i < slice->moment_count; i++)
+        u.moments[i] = slice->moments[i]->data;
+    const pm_table_spec *table = &shard->tables[slice->place->table];
+    const pm_job_optimizer *optimizer = &shard->job->optimizer;
+    if (table->statistic)
+        pm_statistic_apply(table->momentum, shard->lanes, &u);
+    else
+        pm_optimizer_apply(optimizer, pm_optimizer_rate(optimizer, slice->clock, shard->steps.total),
+                           slice->clock, &u);
+    pm_buffer_unref(&slice->previous);
+    slice->previous = slice->values;
+    slice->values = next;
+    slice->clock++;
+    shard->stats.updates++;
+    drop_node(slice, 1);
+    return true;
+}
+
+pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum, bool *complete)
+{
+    *complete = false;
+    if (pm_lane_set_covers(&slice->in, node)) {
+        shard->stats.duplicates++;
+        return pm_ok();
+    }
+    for (uint32_t below; (below = pm_lane_set_below(&slice->in, node, shard->lanes));)
+        drop_node(slice, below);
+    slice->nodes[node] = pm_buffer_ref(sum);
+    pm_lane_set_put(&slice->in, node);
+    bool enough = true;
+    for (; enough && node > 1 && pm_lane_set_has(&slice->in, node ^ 1); node = enough ? node / 2 : node)
+        enough = combine(shard, slice, node / 2);
+    if (enough && node == 1) {
+        enough = update(shard, slice);
+        *complete = enough;
+    }
+    if (enough)
+        return pm_ok();
+    drop_node(slice, node); // as if it had been lost on its way: its senders ask again
+    return pm_fail(PM_UNAVAILABLE, "no memory to add table %u slice %u", slice->place->table,
+                   slice->place->slice);
+}
+
+static pm_status check_state(const pm_shard *shard, const shard_slice *slice,
+                             const Paramill__SliceState *state, const pm_message *message)
+{
+    if (state->clock != shard->start_clock)
+        return pm_fail(PM_STALE, "a piece of clock %llu; epoch %llu begins at %llu",
+                       (unsigned long long)state->clock, (unsigned long long)shard->epoch,
+                       (unsigned long long)shard->start_clock);
+    if (state->moments != slice->moment_count || message->frame_count != 1 + slice->moment_count)
+        return pm_fail(PM_INVALID, "table %u slice %u comes with %u moments; the job's optimizer has %u",
+                       state->table, state->slice, state->moments, slice->moment_count);
+    for (uint32_t i = 0; i < message->frame_count; i++)
+        if (message->frames[i]->size != (size_t)slice->place->count * sizeof(float))
+            return pm_fail(PM_INVALID, "table %u slice %u comes with a frame of %zu bytes; it has %u floats",
+                           state->table, state->slice, message->frames[i]->size, slice->place->count);
+    return pm_ok();
+}
+
+pm_status pm_shard_restore(pm_shard *shard, shard_slice *slice, const Paramill__SliceState *state,
+                           const pm_message *message)
+{
+    pm_status status = check_state(shard, slice, state, message);
+    if (status.code != PM_OK || slice->values)
+        return status;
+    // Copies: the frames may be the sender's memory, and these buffers will be written to.
+    pm_buffer *fresh[1 + PM_MOMENTS_MAX] = {0};
+    for (uint32_t i = 0; i < message->frame_count; i++) {
+        fresh[i] = pm_pool_copy(shard->pool, message->frames[i]->data, message->frames[i]->size);
+        if (fresh[i])
+            continue;
+        while (i > 0)
+            pm_buffer_unref(&fresh[--i]);
+        return pm_fail(PM_UNAVAILABLE, "no memory for table %u slice %u", state->table, state->slice);
+    }
+    slice->values = fresh[0];
+    for (uint32_t i = 0; i < slice->moment_count; i++)
+        slice->moments[i] = fresh[1 + i];
+    shard->missing--;
+    return pm_ok();
+}
+
+static pm_status fill_slice(pm_shard *shard, shard_slice *slice, bool initial)
+{
+    const pm_table_spec *table = &shard->tables[slice->place->table];
+    size_t size = slice->place->count * sizeof(float);
+    slice->clock = shard->start_clock;
+    slice->moment_count = table->statistic ? 0 : pm_optimizer_moments(shard->job->optimizer.kind);
+    slice->nodes = calloc(2 * (size_t)shard->lanes, sizeof *slice->nodes);
+    if (!slice->nodes)
+        return pm_fail(PM_NO_MEMORY, "the lanes of a slice");
+    shard->owned[shard->owned_count++] = (uint32_t)(slice - shard->slices);
+    if (!initial) {
+        shard->missing++;
+        return pm_ok();
+    }
+    slice->values = pm_pool_copy(shard->pool, table->initial + slice->place->offset, size);
+    bool enough = slice->values != NULL;
+    for (uint32_t i = 0; i < slice->moment_count; i++) {
+        slice->moments[i] = pm_pool_take(shard->pool, size);
+        if (slice->moments[i])
+            memset(slice->moments[i]->data, 0, size);
+        enough = enough && slice->moments[i];
+    }
+    return enough ? pm_ok() : pm_fail(PM_NO_MEMORY, "the values of table %u", slice->place->table);
+}
+
+pm_status pm_shard_fill(pm_shard *shard, uint32_t shards, bool initial)
+{
+    pm_status status = pm_placement_create(&shard->placement, shard->counts, shard->table_count, shards);
+    if (status.code != PM_OK)
+        return status;
+    uint32_t size = pm_placement_size(shard->placement);
+    shard->slices = calloc(size, sizeof *shard->slices);
+    shard->owned = calloc(size, sizeof *shard->owned);
+    if (!shard->slices || !shard->owned)
+        return pm_fail(PM_NO_MEMORY, "%u slices", size);
+    for (uint32_t i = 0; i < size && status.code == PM_OK; i++) {
+        shard->slices[i].place = pm_placement_slice(shard->placement, i);
+        if (shard->slices[i].place->shard == shard->number)
+            status = fill_slice(shard, &shard->slices[i], initial);
+    }
+    return status;
+}
+
+void pm_shard_empty(pm_shard *shard)
+{
+    for (uint32_t i = 0; i < shard->owned_count; i++) {
+        shard_slice *slice = &shard->slices[shard->owned[i]];
+        pm_buffer_unref(&slice->values);
+        pm_buffer_unref(&slice->previous);
+        for (int m = 0; m < PM_MOMENTS_MAX; m++)
+            pm_buffer_unref(&slice->moments[m]);
+        for (uint32_t n = 0; slice->nodes && n < 2 * shard->lanes; n++)
+            pm_buffer_unref(&slice->nodes[n]);
+        for (int c = 0; c < CUTS_KEPT; c++)
+            pm_shard_cut_drop(&slice->cuts[c]);
+        free(slice->nodes);
+        free(slice->waiters);
+    }
+    free(shard->slices);
+    free(shard->owned);
+    pm_placement_destroy(&shard->placement);
+    shard->slices = NULL;
+    shard->owned = NULL;
+    shard->owned_count = shard->missing = 0;
+}
+
+static pm_status copy_tables(pm_shard *s, const pm_shard_options *o)
+{
+    s->tables = calloc(o->table_count, sizeof *s->tables);
+    s->counts = calloc(o->table_count, sizeof *s->counts);
+    if (!s->tables || !s->counts)
+        return pm_fail(PM_NO_MEMORY, "a shard of %u tables", o->table_count);
+    for (uint32_t t = 0; t < o->table_count; t++) {
+        s->tables[t] = o->tables[t];
+        s->counts[t] = o->tables[t].count;
+    }
+    return pm_pool_create(&s->pool);
+}
+
+pm_status pm_shard_create(pm_shard **shard, const pm_shard_options *options)
+{
+    if (!pm_lanes_valid(options->job->lanes) || options->table_count == 0)
+        return pm_fail(PM_INVALID, "a shard of %u tables and %u lanes", options->table_count,
+                       options->job->lanes);
+    pm_shard *s = calloc(1, sizeof *s);
+    if (!s)
+        return pm_fail(PM_NO_MEMORY, "a shard");
+    s->job = options->job;
+    s->table_count = options->table_count;
+    s->index = options->index;
+    s->lanes = options->job->lanes;
+    pm_status status = copy_tables(s, options);
+    if (status.code == PM_OK)
+        *shard = s;
+    else
+        pm_shard_destroy(&s);
+    return status;
+}
+
+void pm_shard_destroy(pm_shard **shard)
+{
+    if (!shard || !*shard)
+        return;
+    pm_shard *s = *shard;
+    pm_shard_empty(s);
+    pm_outbox_free(&s->outbox);
+    pm_pool_destroy(&s->pool);
+    free(s->tables);
+    free(s->counts);
+    free(s->checkpoint);
+    free(s);
+    *shard = NULL;
+}
+
+static pm_status prepare(pm_shard *shard, const Paramill__Directive *directive)
+{
+    uint32_t shards = pm_directive_shards(directive);
+    pm_shard_empty(shard);
+    shard->epoch = 0; // until all slices are made
+    shard->number = pm_directive_first_shard(directive, directive->rank) + shard->index;
+    if (shard->number >= shards)
+        return pm_fail(PM_PROTOCOL, "directive %llu lists %u shards; this is shard %u",
+                       (unsigned long long)directive->number, shards, shard->number);
+    pm_status status = pm_steps_make(&shard->steps, shard->job, directive->train_rows);
+    if (status.code != PM_OK)
+        return status;
+    shard->start_clock = directive->start_clock;
+    shard->running = false;
+    status = pm_shard_fill(shard, shards, directive->restore_version == 0);
+    if (status.code == PM_OK)
+        shard->epoch = directive->epoch;
+    return status;
+}
+
+// Pieces of cuts go to the service of this name; a new one, restarted perhaps, has none of them.
+static pm_status follow_checkpoint(pm_shard *shard, const Paramill__Directive *directive, int64_t now_ms)
+{
+    const Paramill__Member *service = pm_directive_checkpoint(directive);
+    if (!service || (shard->checkpoint && !strcmp(shard->checkpoint, service->name)))
+        return pm_ok();
+    free(shard->checkpoint);
+    shard->checkpoint = strdup(service->name);
+    if (!shard->checkpoint)
+        return pm_fail(PM_NO_MEMORY, "the name of the checkpoint service");
+    pm_shard_cut_again(shard, now_ms);
+    return pm_ok();
+}
+
+pm_status pm_shard_direct(pm_shard *shard, const Paramill__Directive *directive, int64_t now_ms)
+{
+    pm_status status = pm_ok();
+    if (directive->verb == PARAMILL__DIRECTIVE__VERB__PREPARE && directive->epoch > shard->epoch)
+        status = prepare(shard, directive);
+    if (directive->verb == PARAMILL__DIRECTIVE__VERB__RUN && directive->epoch == shard->epoch)
+        shard->running = true;
+    if (status.code == PM_OK)
+        status = follow_checkpoint(shard, directive, now_ms);
+    if (directive->epoch == shard->epoch)
+        pm_shard_cut_forget(shard, directive->published_step);
+    return status;
+}

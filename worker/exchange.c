@@ -1,0 +1,468 @@
+#include "worker/exchange.h"
+
+#include "cluster/directive.h"
+#include "cluster/pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    RESEND_MS = 2000,      // first; doubles up to eight times that
+    RESEND_SHARE = 8,      // but not later than this part of the deadline
+    INCOMPLETE_FACTOR = 10 // deadlines that a step may take while its shard shows signs of life
+};
+
+#define NO_CLOCK UINT64_MAX
+
+typedef struct push {
+    pm_block block;
+    pm_buffer *sum;
+} push;
+
+// One slice: what is held, and what is asked for. At most one clock is asked for at a time: the one after a
+// push, or the one of a pull.
+typedef struct piece {
+    const pm_slice *place;
+    pm_buffer *held[2]; // the values of held_clock[i]; clock c in place c % 2
+    uint64_t held_clock[2];
+    bool asked;
+    uint64_t wanted, request;
+    push *pushes; // of wanted - 1, not answered; none: it is a pull
+    uint32_t push_count, push_capacity;
+    int64_t asked_ms, sign_ms, resend_ms; // sign: when the shard last showed life
+    uint32_t tries;
+} piece;
+
+typedef struct line {
+    char *endpoint, *host;
+    uint32_t rank;
+} line;
+
+struct pm_exchange {
+    uint64_t *counts;
+    uint32_t tables, lanes, request_ms;
+    float **values;      // where tables are installed
+    uint64_t *installed; // clock that values[t] holds
+    pm_pool *pool;
+    pm_outbox outbox;
+
+    uint64_t epoch, placement_version, requests;
+    pm_placement *placement;
+    line *lines; // one a shard
+    uint32_t shards;
+    piece *pieces;
+    uint32_t piece_count, asked_count;
+    bool stale;
+    uint64_t stale_clock;
+};
+
+pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *options)
+{
+    if (options->tables == 0 || !pm_lanes_valid(options->lanes))
+        return pm_fail(PM_INVALID, "an exchange of %u tables and %u lanes", options->tables, options->lanes);
+    pm_exchange *x = calloc(1, sizeof *x);
+    if (!x)
+        return pm_fail(PM_NO_MEMORY, "an exchange");
+    x->tables = options->tables;
+    x->lanes = options->lanes;
+    x->request_ms = options->request_ms ? options->request_ms : 30000;
+    x->counts = calloc(x->tables, sizeof *x->counts);
+    x->values = calloc(x->tables, sizeof *x->values);
+    x->installed = calloc(x->tables, sizeof *x->installed);
+    pm_status status = pm_fail(PM_NO_MEMORY, "an exchange of %u tables", x->tables);
+    if (x->counts && x->values && x->installed)
+        status = pm_pool_create(&x->pool);
+    if (status.code == PM_OK) {
+        memcpy(x->counts, options->counts, x->tables * sizeof *x->counts);
+        *exchange = x;
+    } else {
+        pm_exchange_destroy(&x);
+    }
+    return status;
+}
+
+static void drop_pushes(piece *p)
+{
+    for (uint32_t i = 0; i < p->push_count; i++)
+        pm_buffer_unref(&p->pushes[i].sum);
+    p->push_count = 0;
+}
+
+static void forget(pm_exchange *x)
+{
+    for (uint32_t i = 0; i < x->piece_count; i++) {
+        piece *p = &x->pieces[i];
+        drop_pushes(p);
+        free(p->pushes);
+        pm_buffer_unref(&p->held[0]);
+        pm_buffer_unref(&p->held[1]);
+    }
+    for (uint32_t s = 0; s < x->shards; s++) {
+        free(x->lines[s].endpoint);
+        free(x->lines[s].host);
+    }
+    free(x->pieces);
+    free(x->lines);
+    pm_placement_destroy(&x->placement);
+    x->pieces = NULL;
+    x->lines = NULL;
+    x->piece_count = x->asked_count = x->shards = 0;
+    x->stale = false;
+}
+
+void pm_exchange_destroy(pm_exchange **exchange)
+{
+    if (!exchange || !*exchange)
+        return;
+    pm_exchange *x = *exchange;
+    forget(x);
+    pm_outbox_free(&x->outbox);
+    pm_pool_destroy(&x->pool);
+    free(x->counts);
+    free(x->values);
+    free(x->installed);
+    free(x);
+    *exchange = NULL;
+}
+
+void pm_exchange_bind(pm_exchange *exchange, uint32_t table, float *values)
+{
+    exchange->values[table] = values;
+    exchange->installed[table] = NO_CLOCK;
+}
+
+static void post_pull(pm_exchange *x, const piece *p)
+{
+    Paramill__Pull *pull = pm_proto_new(&paramill__pull__descriptor);
+    if (pull) {
+        pull->table = p->place->table;
+        pull->slice = p->place->slice;
+        pull->clock = p->wanted;
+        pull->placement = x->placement_version;
+    }
+    Paramill__Header *header = pm_header_create(p->request, x->epoch, PARAMILL__HEADER__BODY_PULL, pull);
+    if (header)
+        header->deadline_ms = x->request_ms;
+    pm_outbox_post(&x->outbox, p->place->shard, NULL, header, NULL, 0);
+}
+
+static void post_push(pm_exchange *x, const piece *p, const push *s)
+{
+    Paramill__Push *body = pm_proto_new(&paramill__push__descriptor);
+    if (body) {
+        body->table = p->place->table;
+        body->slice = p->place->slice;
+        body->clock = p->wanted - 1;
+        body->lane_first = s->block.first;
+        body->lane_count = s->block.count;
+        body->placement = x->placement_version;
+    }
+    Paramill__Header *header = pm_header_create(p->request, x->epoch, PARAMILL__HEADER__BODY_PUSH, body);
+    if (header)
+        header->deadline_ms = x->request_ms;
+    pm_outbox_post(&x->outbox, p->place->shard, NULL, header, &s->sum, 1);
+}
+
+static int64_t resend_after(const pm_exchange *x, uint32_t tries)
+{
+    int64_t wait = RESEND_MS < x->request_ms / RESEND_SHARE ? RESEND_MS : x->request_ms / RESEND_SHARE;
+    wait = wait > 0 ? wait : 1;
+    return wait << (tries < 3 ? tries : 3);
+}
+
+// The request's number tells the slice: an answer without a body about it is assigned by it.
+static void ask(pm_exchange *x, piece *p, uint64_t clock, int64_t now_ms)
+{
+    drop_pushes(p);
+    if (!p->asked)
+        x->asked_count++;
+    p->asked = true;
+    p->wanted = clock;
+    p->request = (uint64_t)(p - x->pieces + 1) << 32 | (++x->requests & UINT32_MAX);
+    p->asked_ms = p->sign_ms = now_ms;
+    p->resend_ms = now_ms + resend_after(x, 0);
+    p->tries = 0;
+}
+
+static pm_status copy_lines(pm_exchange *x, const Paramill__Directive *directive)
+{
+    uint32_t shards = pm_directive_shards(directive);
+    if (shards == 0)
+        return pm_fail(PM_PROTOCOL, "directive %llu names no servers", (unsigned long long)directive->number);
+    x->lines = calloc(shards, sizeof *x->lines);
+    if (!x->lines)
+        return pm_fail(PM_NO_MEMORY, "%u shards", shards);
+    x->shards = shards;
+    for (uint32_t s = 0; s < shards; s++) {
+        uint32_t endpoint = 0;
+        const Paramill__Member *server = pm_directive_server(directive, s, &endpoint);
+        x->lines[s] = (line){strdup(server->endpoints[endpoint]), strdup(server->host), server->rank};
+        if (!x->lines[s].endpoint || !x->lines[s].host)
+            return pm_fail(PM_NO_MEMORY, "%u shards", shards);
+    }
+    return pm_ok();
+}
+
+static pm_status make_pieces(pm_exchange *x)
+{
+    pm_status status = pm_placement_create(&x->placement, x->counts, x->tables, x->shards);
+    if (status.code != PM_OK)
+        return status;
+    uint32_t size = pm_placement_size(x->placement);
+    x->pieces = calloc(size, sizeof *x->pieces);
+    if (!x->pieces)
+        return pm_fail(PM_NO_MEMORY, "%u slices", size);
+    x->piece_count = size;
+    for (uint32_t i = 0; i < size; i++)
+        x->pieces[i] =
+            (piece){.place = pm_placement_slice(x->placement, i), .held_clock = {NO_CLOCK, NO_CLOCK}};
+    return status;
+}
+
+pm_status pm_exchange_begin(pm_exchange *exchange, const Paramill__Directive *directive, uint64_t clock,
+                            int64_t now_ms)
+{
+    forget(exchange);
+    pm_outbox_clear(&exchange->outbox);
+    exchange->epoch = directive->epoch;
+    exchange->placement_version = directive->placement;
+    for (uint32_t t = 0; t < exchange->tables; t++)
+        exchange->installed[t] = NO_CLOCK;
+    pm_status status = copy_lines(exchange, directive);
+    if (status.code == PM_OK)
+        status = make_pieces(exchange);
+    for (uint32_t i = 0; i < exchange->piece_count && status.code == PM_OK; i++) {
+        ask(exchange, &exchange->pieces[i], clock, now_ms);
+        post_pull(exchange, &exchange->pieces[i]);
+    }
+    return status;
+}
+
+uint32_t pm_exchange_shards(const pm_exchange *exchange)
+{
+    return exchange->shards;
+}
+
+const char *pm_exchange_endpoint(const pm_exchange *exchange, uint32_t shard)
+{
+    return exchange->lines[shard].endpoint;
+}
+
+static bool holds(const piece *p, uint64_t clock)
+{
+    return p->held[clock % 2] && p->held_clock[clock % 2] == clock;
+}
+
+static bool is_pushed(const piece *p, pm_block block)
+{
+    for (uint32_t i = 0; i < p->push_count; i++)
+        if (pm_block_contains(p->pushes[i].block, block))
+            return true;
+    return false;
+}
+
+static pm_status push_piece(pm_exchange *x, piece *p, pm_block block, uint64_t clock, const float *gradient,
+                            int64_t now_ms)
+{
+    if (holds(p, clock + 1))
+        return pm_ok(); // all lanes of the slice are in
+    if (!holds(p, clock))
+        return pm_fail(PM_INTERNAL, "a push of table %u at clock %llu, whose parameters are not here",
+                       p->place->table, (unsigned long long)clock);
+    if (!p->asked || p->wanted != clock + 1)
+        ask(x, p, clock + 1, now_ms);
+    if (is_pushed(p, block))
+        return pm_ok();
+    if (p->push_count == p->push_capacity) {
+        uint32_t capacity = p->push_capacity ? p->push_capacity * 2 : 2;
+        push *pushes = realloc(p->pushes, capacity * sizeof *pushes);
+        if (!pushes)
+            return pm_fail(PM_NO_MEMORY, "a push of table %u", p->place->table);
+        p->pushes = pushes;
+        p->push_capacity = capacity;
+    }
+    pm_buffer *sum = pm_pool_copy(x->pool, gradient + p->place->offset, p->place->count * sizeof(float));
+    if (!sum)
+        return pm_fail(PM_NO_MEMORY, "a push of table %u", p->place->table);
+    p->pushes[p->push_count] = (push){block, sum};
+    post_push(x, p, &p->pushes[p->push_count++]);
+    return pm_ok();
+}
+
+pm_status pm_exchange_push(pm_exchange *exchange, uint32_t table, pm_block block, uint64_t clock,
+                           const float *gradient, int64_t now_ms)
+{
+    if (!exchange->placement || table >= exchange->tables || !pm_block_valid(block, exchange->lanes))
+        return pm_fail(PM_INVALID, "a push of table %u, lanes %u + %u", table, block.first, block.count);
+    uint32_t first = pm_placement_first(exchange->placement, table);
+    uint32_t count = pm_placement_count(exchange->placement, table);
+    pm_status status = pm_ok();
+    for (uint32_t i = first; i < first + count && status.code == PM_OK; i++)
+        status = push_piece(exchange, &exchange->pieces[i], block, clock, gradient, now_ms);
+    return status;
+}
+
+static pm_status take_parameters(pm_exchange *x, uint32_t shard, pm_message *message)
+{
+    const Paramill__Parameters *body = message->header->parameters;
+    int64_t index = pm_placement_find(x->placement, body->table, body->slice);
+    if (index < 0 || x->pieces[index].place->shard != shard)
+        return pm_fail(PM_PROTOCOL, "shard %u sends table %u slice %u, which it does not have", shard,
+                       body->table, body->slice);
+    piece *p = &x->pieces[index];
+    if (message->frame_count != 1 || message->frames[0]->size != p->place->count * sizeof(float))
+        return pm_fail(PM_PROTOCOL, "shard %u sends table %u slice %u in a frame of the wrong size", shard,
+                       body->table, body->slice);
+    if (!p->asked || body->clock != p->wanted)
+        return pm_ok(); // the second answer to a request sent twice
+    uint32_t at = body->clock % 2;
+    pm_buffer_unref(&p->held[at]);
+    p->held[at] = pm_buffer_ref(message->frames[0]);
+    p->held_clock[at] = body->clock;
+    p->asked = false;
+    x->asked_count--;
+    drop_pushes(p);
+    return pm_ok();
+}
+
+static pm_status refusal(const pm_exchange *x, uint32_t shard, const Paramill__Error *error)
+{
+    const line *l = &x->lines[shard];
+    return pm_wrap(pm_error_status(error), "server %u on %s refuses", l->rank, l->host);
+}
+
+// The slice that a request is about, if it is still the one that waits.
+static piece *asker(pm_exchange *x, const Paramill__Header *header)
+{
+    uint64_t index = (header->request >> 32) - 1;
+    if (index >= x->piece_count)
+        return NULL;
+    piece *p = &x->pieces[index];
+    return p->asked && p->request == header->request ? p : NULL;
+}
+
+static pm_status take_error(pm_exchange *x, uint32_t shard, const Paramill__Header *header, int64_t now_ms)
+{
+    const Paramill__Error *error = header->error;
+    if (header->request == 0)
+        return refusal(x, shard, error); // the shard cannot read what this worker sends
+    piece *p = asker(x, header);
+    if (!p)
+        return pm_ok();
+    p->sign_ms = now_ms;
+    if (error->code == PM_UNAVAILABLE) {
+        p->resend_ms = now_ms + (error->retry_after_ms ? error->retry_after_ms : 100);
+        return pm_ok();
+    }
+    if (error->code != PM_STALE)
+        return refusal(x, shard, error);
+    if (error->clock > 0 && header->epoch == x->epoch) {
+        uint64_t clock = error->clock - 1; // the oldest that the slice still has
+        x->stale_clock = x->stale && x->stale_clock > clock ? x->stale_clock : clock;
+        x->stale = true;
+    }
+    return pm_ok(); // of another epoch: a directive is on its way
+}
+
+pm_status pm_exchange_handle(pm_exchange *exchange, uint32_t shard, pm_message *message, int64_t now_ms)
+{
+    const Paramill__Header *header = message->header;
+    if (!exchange->placement || shard >= exchange->shards)
+        return pm_ok();
+    if (header->body_case == PARAMILL__HEADER__BODY_ERROR)
+        return take_error(exchange, shard, header, now_ms);
+    if (header->epoch != exchange->epoch)
+        return pm_ok();
+    if (header->body_case == PARAMILL__HEADER__BODY_PARAMETERS)
+        return take_parameters(exchange, shard, message);
+    piece *p = header->body_case == PARAMILL__HEADER__BODY_ACK ? asker(exchange, header) : NULL;
+    if (p)
+        p->sign_ms = now_ms;
+    return pm_ok();
+}
+
+static pm_status overdue(const pm_exchange *x, const piece *p, int64_t now_ms)
+{
+    const line *l = &x->lines[p->place->shard];
+    if (now_ms - p->sign_ms > x->request_ms)
+        return pm_fail(PM_TIMEOUT,
+                       "server %u on %s (%s) is silent for %u ms: asked for table %u at clock %llu", l->rank,
+                       l->host, l->endpoint, x->request_ms, p->place->table, (unsigned long long)p->wanted);
+    if (now_ms - p->asked_ms > (int64_t)INCOMPLETE_FACTOR * x->request_ms)
+        return pm_fail(
+            PM_TIMEOUT,
+            "server %u on %s answers, but table %u does not reach clock %llu: a worker's lanes are missing",
+            l->rank, l->host, p->place->table, (unsigned long long)p->wanted);
+    return pm_ok();
+}
+
+pm_status pm_exchange_tick(pm_exchange *exchange, int64_t now_ms)
+{
+    uint32_t left = exchange->asked_count;
+    for (uint32_t i = 0; left > 0 && i < exchange->piece_count; i++) {
+        piece *p = &exchange->pieces[i];
+        if (!p->asked)
+            continue;
+        left--;
+        pm_status status = overdue(exchange, p, now_ms);
+        if (status.code != PM_OK)
+            return status;
+        if (now_ms < p->resend_ms)
+            continue;
+        p->resend_ms = now_ms + resend_after(exchange, ++p->tries);
+        for (uint32_t k = 0; k < p->push_count; k++)
+            post_push(exchange, p, &p->pushes[k]);
+        if (p->push_count == 0)
+            post_pull(exchange, p);
+    }
+    return pm_ok();
+}
+
+bool pm_exchange_have(const pm_exchange *exchange, uint32_t table, uint64_t clock)
+{
+    if (!exchange->placement)
+        return false;
+    uint32_t first = pm_placement_first(exchange->placement, table);
+    uint32_t count = pm_placement_count(exchange->placement, table);
+    for (uint32_t i = first; i < first + count; i++)
+        if (!holds(&exchange->pieces[i], clock))
+            return false;
+    return true;
+}
+
+bool pm_exchange_done(const pm_exchange *exchange, uint64_t clock)
+{
+    for (uint32_t i = 0; i < exchange->piece_count; i++)
+        if (!holds(&exchange->pieces[i], clock))
+            return false;
+    return exchange->piece_count > 0;
+}
+
+pm_status pm_exchange_install(pm_exchange *exchange, uint32_t table, uint64_t clock)
+{
+    if (exchange->installed[table] == clock)
+        return pm_ok();
+    if (!pm_exchange_have(exchange, table, clock))
+        return pm_fail(PM_STALE, "table %u is not here at clock %llu", table, (unsigned long long)clock);
+    uint32_t first = pm_placement_first(exchange->placement, table);
+    uint32_t count = pm_placement_count(exchange->placement, table);
+    for (uint32_t i = first; i < first + count; i++) {
+        const piece *p = &exchange->pieces[i];
+        memcpy(exchange->values[table] + p->place->offset, p->held[clock % 2]->data,
+               p->held[clock % 2]->size);
+    }
+    exchange->installed[table] = clock;
+    return pm_ok();
+}
+
+bool pm_exchange_is_stale(const pm_exchange *exchange, uint64_t *clock)
+{
+    if (exchange->stale)
+        *clock = exchange->stale_clock;
+    return exchange->stale;
+}
+
+pm_outbox *pm_exchange_outbox(pm_exchange *exchange)
+{
+    return &exchange->outbox;
+}
