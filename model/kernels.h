@@ -1,0 +1,86 @@
+#pragma once
+// The kernel table: plain loops over float32, compiled once for each instruction set (x86-64-v4, -v3,
+// baseline) from the same source, chosen at run time. No kernel's result for an element depends on its
+// position, alignment or neighbours, reductions run in a written order, and nothing is contracted: the
+// variants give the same bits. Each kernel has a plain twin in model/reference.h.
+#include "core/rng.h"
+#include "model/operators.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// Whose dropout mask: a pure function of these and the element's index in the lane.
+typedef struct pm_dropout {
+    pm_rng_key key; // of (seed, node)
+    uint64_t step;
+    uint32_t lane;
+    float ratio;
+} pm_dropout;
+
+// Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
+// sums are added pairwise at the end.
+enum { PM_SUMS = 16 };
+
+typedef struct pm_kernels {
+    const char *name; // "avx512", "avx2", "sse2"
+
+    // Element-wise over n elements; y may be x, dx may be dy.
+    void (*relu)(const float *x, float *y, size_t n); // NaN stays NaN
+    void (*relu_backward)(const float *y, const float *dy, float *dx, size_t n);
+    void (*sigmoid)(const float *x, float *y, size_t n);
+    void (*sigmoid_backward)(const float *y, const float *dy, float *dx, size_t n);
+    void (*tanh)(const float *x, float *y, size_t n);
+    void (*tanh_backward)(const float *y, const float *dy, float *dx, size_t n);
+    void (*dropout)(const pm_dropout *d, const float *x, float *y, uint8_t *mask, size_t n);
+    void (*dropout_backward)(float ratio, const uint8_t *mask, const float *dy, float *dx, size_t n);
+    void (*add)(float *sum, const float *x, size_t n); // sum += x
+    bool (*all_finite)(const float *x, size_t n);
+
+    // Rows of c columns.
+    void (*add_row)(float *y, const float *row, size_t rows, size_t c);  // y[r][j] += row[j]
+    void (*sum_rows)(const float *x, size_t rows, size_t c, float *sum); // sum[j] = x[0][j] + x[1][j] + ...
+    void (*softmax)(const float *x, float *y, size_t rows, size_t c);
+    void (*softmax_backward)(const float *y, const float *dy, float *dx, size_t rows, size_t c);
+
+    // Losses: gradient of the sum of row losses times scale, each row's loss, and whether its first largest
+    // logit is the target class. Mean squared error is the mean over a row's elements.
+    void (*cross_entropy)(const float *x, const int32_t *target, float scale, float *dx, double *loss,
+                          uint8_t *correct, size_t rows, size_t c);
+    void (*squared_error)(const float *x, const float *target, float scale, float *dx, double *loss,
+                          size_t rows, size_t c);
+
+    // Images of channels planes of area elements.
+    void (*add_channel)(float *y, const float *bias, size_t channels, size_t area); // y[c][p] += bias[c]
+    void (*sum_channels)(const float *x, size_t images, size_t channels, size_t area,
+                         float *sum); // over images, p
+    void (*scale_channels)(const float *x, const float *a, const float *b, float *y, size_t images,
+                           size_t channels,
+                           size_t area); // y = x * a[c] + b[c]
+
+    // Batch statistics of one channel over images with stride elements between them: mean, population
+    // variance.
+    void (*moments)(const float *x, size_t images, size_t stride, size_t area, float *mean, float *variance);
+    // Sums over one channel: of dy, and of dy * (x - mean) * inverse.
+    void (*norm_sums)(const float *x, const float *dy, size_t images, size_t stride, size_t area, float mean,
+                      float inverse, float *sum_dy, float *sum_dy_x);
+    // dx = factor * (dy - mean_dy - (x - mean) * inverse * mean_dy_x) over one channel; dx may be dy.
+    void (*norm_backward)(const float *x, const float *dy, float *dx, size_t images, size_t stride,
+                          size_t area, float mean, float inverse, float mean_dy, float mean_dy_x,
+                          float factor);
+
+    // One image. Unrolled images are (channels * kernel_h * kernel_w, out_height * out_width).
+    void (*unroll)(const pm_window *w, const float *image, float *columns);
+    void (*unroll_backward)(const pm_window *w, const float *columns, float *image); // overwrites image
+    // where[o]: index in its plane of the first largest element; NULL when not wanted.
+    void (*max_pool)(const pm_window *w, const float *x, float *y, int32_t *where);
+    void (*max_pool_backward)(const pm_window *w, const int32_t *where, const float *dy, float *dx);
+    void (*average_pool)(const pm_window *w, const float *x, float *y);
+    void (*average_pool_backward)(const pm_window *w, const float *dy, float *dx);
+} pm_kernels;
+
+// The table for this CPU; lives for ever.
+const pm_kernels *pm_kernels_get(void);
+
+// All tables that run on this CPU, for tests: fills at most 3 and returns how many.
+size_t pm_kernels_all(const pm_kernels *tables[3]);

@@ -1,0 +1,14 @@
+#pragma once
+// For the kernel files only: gives each function the suffix of the variant being compiled (PM_VARIANT:
+// avx512, avx2 or sse2), and lists the functions that the files of one variant share.
+#include "model/kernels.h"
+
+#define PM_PASTE2(a, b) a##_##b
+#define PM_PASTE(a, b) PM_PASTE2(a, b)
+#define PM_KERNEL(name) PM_PASTE(pm_kernel_##name, PM_VARIANT)
+
+// Each fills its part of a table.
+void PM_KERNEL(fill_element)(pm_kernels *table);
+void PM_KERNEL(fill_row)(pm_kernels *table);
+void PM_KERNEL(fill_image)(pm_kernels *table);
+void PM_KERNEL(fill_pool)(pm_kernels *table);

@@ -1,0 +1,90 @@
+#pragma once
+// A plan makes a graph run: an ordered list of tasks over buffers that are placed ahead of time, so that a
+// step allocates nothing. A plan belongs to one thread at a time; several plans of one graph may run side by
+// side.
+//
+// Bits: a row's forward values and input gradients do not depend on the other rows of the batch. Sums over
+// the batch (gradients of parameters, batch statistics, the loss) are made for each lane in a fixed order and
+// added along the aligned binary tree over the lanes, so that sum[0,4) == sum[0,2) + sum[2,4) bit for bit.
+// They are the bits of one kernel set (pm_kernel_set).
+#include "model/graph.h"
+
+typedef struct pm_plan pm_plan;
+
+// "avx512+blis-skx": the kernels of this process; a job records it and refuses a mix.
+const char *pm_kernel_set(void);
+
+// --- training
+
+// Called on the calling thread; any may be NULL. A failure ends the step with its status.
+typedef struct pm_step_hooks {
+    // The forward pass is about to read param: its values must be current on return and stay so until the
+    // step returns. Not called for statistics, which training does not read.
+    pm_status (*before_param)(void *ctx, size_t param);
+    // pm_plan_gradient(param) is complete: the block's tree sum of gradients, or of per-lane batch
+    // statistics. Called once for each parameter, last layer first.
+    pm_status (*after_gradient)(void *ctx, size_t param);
+    void *ctx;
+} pm_step_hooks;
+
+typedef struct pm_step {
+    uint64_t seed; // with step and lane: the dropout masks
+    uint64_t step;
+    uint32_t first_lane;        // the aligned block [first_lane, first_lane + lane_count)
+    uint32_t lane_count;        // power of two, at most max_lanes
+    const pm_step_hooks *hooks; // may be NULL
+    double loss;                // out: sum over the block of per-row losses, along the tree
+    uint64_t correct;           // out: rows whose largest output is the class (0 for mean squared error)
+} pm_step;
+
+// A plan of lane blocks of at most max_lanes (a power of two) lanes of rows_per_lane rows. Gradients are of
+// the mean loss over total_rows, the batch of the whole step. Row losses are softmax cross-entropy, or the
+// mean of the squared differences of a row's outputs. The graph must outlive the plan. The caller owns *plan.
+pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
+                                  uint32_t max_lanes, uint32_t total_rows) PM_CHECKED;
+
+// (max_lanes * rows_per_lane, row elements): the caller fills the first lane_count * rows_per_lane rows
+// before a step, lanes in order. Owned by the plan; as are the following.
+float *pm_plan_input(pm_plan *plan);
+
+// int32_t classes (rows) for cross-entropy; float (rows, outputs) for mean squared error.
+void *pm_plan_target(pm_plan *plan);
+
+// Where the caller writes the parameter's current values; filled with the graph's initial values at first.
+float *pm_plan_param(pm_plan *plan, size_t param);
+
+// The block's sum after the last step: of the gradient, or, for a statistic, of the lanes' batch means or
+// population variances (divide by the number of lanes).
+const float *pm_plan_gradient(const pm_plan *plan, size_t param);
+
+// Forward, loss, backward. PM_NOT_FINITE when the loss is not finite: the message names the step and the
+// first node whose output holds NaN or infinity, and no after_gradient hook is called. PM_INVALID on a class
+// out of range or a block that does not fit the plan.
+pm_status pm_plan_step(pm_plan *plan, pm_step *step) PM_CHECKED;
+
+// --- inference: the one evaluation path, of the trainer's validation and of serving alike
+
+// A plan for at most max_rows rows. Parameters are bound to the graph's initial values where it has them.
+pm_status pm_plan_create_inference(pm_plan **plan, const pm_graph *graph, uint32_t max_rows) PM_CHECKED;
+
+// Reads the parameter from values (count floats, 4-byte aligned) from now on, without copying: memory-mapped
+// weights or another plan's pm_plan_param. values must outlive the plan or the next bind.
+pm_status pm_plan_bind(pm_plan *plan, size_t param, const float *values) PM_CHECKED;
+
+// Copies what is bound into the kernels' own layouts: inference is faster from here on and gives the same
+// bits. Call it again when bound values have changed (until then the old values are used); a bind undoes it
+// for its parameter.
+pm_status pm_plan_prepare(pm_plan *plan) PM_CHECKED;
+
+// output (rows, outputs) = the graph at input (rows, row elements), 1 <= rows <= max_rows; Dropout is
+// ignored. PM_INVALID when a parameter is unbound.
+pm_status pm_plan_infer(pm_plan *plan, const float *input, uint32_t rows, float *output) PM_CHECKED;
+
+// Bytes reserved at creation.
+size_t pm_plan_bytes(const pm_plan *plan);
+
+// The same without any sharing of memory between buffers: what planning saves.
+size_t pm_plan_bytes_unshared(const pm_plan *plan);
+
+// Frees the plan and sets *plan to NULL; NULL is allowed.
+void pm_plan_destroy(pm_plan **plan);
