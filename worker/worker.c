@@ -149,8 +149,10 @@ static pm_status open_job(worker *w)
     if (status.code == PM_OK && d->train_rows != pm_dataset_rows(w->trainer.train))
         status = pm_fail(PM_INVALID, "%s has %lu rows here and %lu at the coordinator", job->train.features,
                          (unsigned long)pm_dataset_rows(w->trainer.train), (unsigned long)d->train_rows);
-    pm_exchange_options options = {w->trainer.counts, w->trainer.tables, job->lanes,
-                                   job->cluster.shards_per_server, job->cluster.request_ms};
+    const pm_exchange_options options = {.counts = w->trainer.counts,
+                                         .tables = w->trainer.tables,
+                                         .lanes = job->lanes,
+                                         .request_ms = job->cluster.request_ms};
     if (status.code == PM_OK)
         status = pm_exchange_create(&w->exchange, &options);
     for (uint32_t i = 0; i < w->trainer.tables && status.code == PM_OK; i++)
