@@ -30,7 +30,8 @@ const pm_manifest_file *pm_manifest_find(const pm_manifest *manifest, const char
 bool pm_manifest_name_ok(const char *name)
 {
     size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
-    return length > 0 && length < sizeof((pm_manifest_file *) 0)->name && name[length] == '\0' && name[0] != '.';
+    return length > 0 && length < sizeof((pm_manifest_file *)0)->name && name[length] == '\0' &&
+           name[0] != '.';
 }
 
 static pm_status model_digest(const pm_manifest *manifest, char hex[PM_DIGEST_HEX])
@@ -42,7 +43,7 @@ static pm_status model_digest(const pm_manifest *manifest, char hex[PM_DIGEST_HE
         const pm_manifest_file *file = pm_manifest_find(manifest, names[i]);
         if (!file)
             return pm_fail(PM_INVALID, "the manifest has no %s", names[i]);
-        used += (size_t) snprintf(lines + used, sizeof lines - used, "%s  %s\n", file->sha256, file->name);
+        used += (size_t)snprintf(lines + used, sizeof lines - used, "%s  %s\n", file->sha256, file->name);
     }
     return pm_digest_bytes(lines, used, hex);
 }
@@ -59,12 +60,12 @@ static json_t *encode_lists(const pm_manifest *m, json_t *root)
     json_t *data = json_array(), *metrics = json_object(), *files = json_array();
     for (uint32_t i = 0; i < m->data_count; i++)
         json_array_append_new(data, json_pack("{s:s, s:s, s:I}", "path", m->data[i].path, "sha256",
-                                              m->data[i].sha256, "rows", (json_int_t) m->data[i].rows));
+                                              m->data[i].sha256, "rows", (json_int_t)m->data[i].rows));
     for (uint32_t i = 0; i < m->metric_count; i++)
         json_object_set_new(metrics, m->metrics[i].name, json_real(m->metrics[i].value));
     for (uint32_t i = 0; i < m->file_count; i++)
         json_array_append_new(files, json_pack("{s:s, s:I, s:s}", "name", m->files[i].name, "bytes",
-                                               (json_int_t) m->files[i].bytes, "sha256", m->files[i].sha256));
+                                               (json_int_t)m->files[i].bytes, "sha256", m->files[i].sha256));
     json_object_set_new(root, "data", data);
     json_object_set_new(root, "metrics", metrics);
     json_object_set_new(root, "files", files);
@@ -75,14 +76,15 @@ pm_status pm_manifest_encode(const pm_manifest *manifest, char **json)
 {
     const pm_manifest *m = manifest;
     json_t *root = json_pack(
-        "{s:i, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:s, s:s}", "format", 1, "model", m->model,
-        "version", (json_int_t) m->version, "digest", m->digest, "created", m->created, "step", (json_int_t) m->step,
-        "epoch", (json_int_t) m->epoch, "parent", (json_int_t) m->parent, "seed", (json_int_t) m->seed, "lanes",
-        (int) m->lanes, "batch", (int) m->batch, "kernel_set", m->kernel_set, "code_version", m->code_version, "job",
-        m->job ? m->job : "", "job_digest", m->job_digest);
+        "{s:i, s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:s, s:s}", "format", 1, "model",
+        m->model, "version", (json_int_t)m->version, "digest", m->digest, "created", m->created, "step",
+        (json_int_t)m->step, "epoch", (json_int_t)m->epoch, "parent", (json_int_t)m->parent, "seed",
+        (json_int_t)m->seed, "lanes", (int)m->lanes, "batch", (int)m->batch, "kernel_set", m->kernel_set,
+        "code_version", m->code_version, "job", m->job ? m->job : "", "job_digest", m->job_digest);
     *json = root ? json_dumps(encode_lists(m, root), JSON_INDENT(1)) : NULL;
     json_decref(root);
-    return *json ? pm_ok() : pm_fail(PM_INVALID, "a manifest with text that is no UTF-8, or no memory for it");
+    return *json ? pm_ok()
+                 : pm_fail(PM_INVALID, "a manifest with text that is no UTF-8, or no memory for it");
 }
 
 // ---- reading ----
@@ -99,14 +101,15 @@ static pm_status read_text(const json_t *object, const char *key, char *out, siz
 static pm_status read_number(const json_t *object, const char *key, uint64_t most, uint64_t *out)
 {
     const json_t *value = json_object_get(object, key);
-    if (!json_is_integer(value) || (most != UINT64_MAX && (json_integer_value(value) < 0 ||
-                                                           (uint64_t) json_integer_value(value) > most)))
+    if (!json_is_integer(value) ||
+        (most != UINT64_MAX && (json_integer_value(value) < 0 || (uint64_t)json_integer_value(value) > most)))
         return pm_fail(PM_CORRUPT, "%s: no whole number in its range", key);
-    *out = (uint64_t) json_integer_value(value);
+    *out = (uint64_t)json_integer_value(value);
     return pm_ok();
 }
 
-static pm_status read_digest(const json_t *object, const char *key, bool may_be_empty, char out[PM_DIGEST_HEX])
+static pm_status read_digest(const json_t *object, const char *key, bool may_be_empty,
+                             char out[PM_DIGEST_HEX])
 {
     pm_status status = read_text(object, key, out, PM_DIGEST_HEX);
     size_t length = status.code == PM_OK ? strspn(out, "0123456789abcdef") : 0;
@@ -164,7 +167,8 @@ static pm_status read_metrics(pm_manifest *m, const json_t *metrics)
     json_t *value;
     if (!json_is_object(metrics) || json_object_size(metrics) > PM_MANIFEST_METRICS)
         return pm_fail(PM_CORRUPT, "metrics: an object of at most %d numbers", PM_MANIFEST_METRICS);
-    json_object_foreach((json_t *) (uintptr_t) metrics, name, value) {
+    json_object_foreach((json_t *)(uintptr_t)metrics, name, value)
+    {
         if (!json_is_number(value) || strlen(name) >= sizeof m->metrics[0].name)
             return pm_fail(PM_CORRUPT, "metrics: %.40s is no number or its name is too long", name);
         pm_manifest_set_metric(m, name, json_number_value(value));
@@ -178,9 +182,10 @@ static pm_status read_scalars(pm_manifest *m, const json_t *root)
     const struct {
         const char *key;
         uint64_t most, *out;
-    } numbers[] = {{"format", UINT32_MAX, &format}, {"version", INT64_MAX, &m->version}, {"step", INT64_MAX, &m->step},
-                   {"epoch", INT64_MAX, &m->epoch}, {"parent", INT64_MAX, &m->parent},   {"seed", UINT64_MAX, &m->seed},
-                   {"lanes", UINT32_MAX, &lanes},   {"batch", UINT32_MAX, &batch}};
+    } numbers[] = {{"format", UINT32_MAX, &format},   {"version", INT64_MAX, &m->version},
+                   {"step", INT64_MAX, &m->step},     {"epoch", INT64_MAX, &m->epoch},
+                   {"parent", INT64_MAX, &m->parent}, {"seed", UINT64_MAX, &m->seed},
+                   {"lanes", UINT32_MAX, &lanes},     {"batch", UINT32_MAX, &batch}};
     const struct {
         const char *key;
         char *out;
@@ -195,9 +200,9 @@ static pm_status read_scalars(pm_manifest *m, const json_t *root)
     for (size_t i = 0; i < sizeof texts / sizeof texts[0] && status.code == PM_OK; i++)
         status = read_text(root, texts[i].key, texts[i].out, texts[i].size);
     if (status.code == PM_OK && format != 1)
-        return pm_fail(PM_UNSUPPORTED, "format %llu; this build reads 1", (unsigned long long) format);
-    m->lanes = (uint32_t) lanes;
-    m->batch = (uint32_t) batch;
+        return pm_fail(PM_UNSUPPORTED, "format %llu; this build reads 1", (unsigned long long)format);
+    m->lanes = (uint32_t)lanes;
+    m->batch = (uint32_t)batch;
     if (status.code == PM_OK)
         status = read_digest(root, "digest", false, m->digest);
     if (status.code == PM_OK)

@@ -1,10 +1,11 @@
 #pragma once
-// manifest.json: what a version is, whence it came, and the digest of each of its files. UTF-8 JSON, one object:
-//   format 1, model, version, digest, created (RFC 3339, UTC), step, epoch, parent (0: none), seed, lanes, batch,
-//   kernel_set, code_version, job (the job file's text), job_digest, data [{path, sha256, rows}],
+// manifest.json: what a version is, whence it came, and the digest of each of its files. UTF-8 JSON, one
+// object:
+//   format 1, model, version, digest, created (RFC 3339, UTC), step, epoch, parent (0: none), seed, lanes,
+//   batch, kernel_set, code_version, job (the job file's text), job_digest, data [{path, sha256, rows}],
 //   metrics {name: number}, files [{name, bytes, sha256}]
-// digest is the SHA-256 of the lines "SHA256  NAME\n" of model.onnx and model.safetensors, in this order: equal models
-// have equal digests, whatever their history.
+// digest is the SHA-256 of the lines "SHA256  NAME\n" of model.onnx and model.safetensors, in this order:
+// equal models have equal digests, whatever their history.
 #include "core/digest.h"
 #include "core/status.h"
 
@@ -71,7 +72,8 @@ pm_status pm_manifest_seal(pm_manifest *manifest) PM_CHECKED;
 // JSON on the heap, NUL-terminated, owned by the caller.
 pm_status pm_manifest_encode(const pm_manifest *manifest, char **json) PM_CHECKED;
 
-// Reads hostile JSON: types, bounds and names are checked, and that the digest follows from the files. To be freed.
+// Reads hostile JSON: types, bounds and names are checked, and that the digest follows from the files. To be
+// freed.
 pm_status pm_manifest_decode(pm_manifest *manifest, const char *json, size_t size) PM_CHECKED;
 
 void pm_manifest_free(pm_manifest *manifest);

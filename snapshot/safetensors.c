@@ -66,7 +66,7 @@ static pm_status read_tensor(pm_tensor_view *view, const char *name, const json_
                              const unsigned char *data, size_t data_size)
 {
     const json_t *dtype = json_object_get(entry, "dtype"), *offsets = json_object_get(entry, "data_offsets");
-    size_t size;
+    size_t size = 0;
     view->name = name;
     if (!json_is_object(entry) || json_object_size(entry) != 3)
         return pm_fail(PM_CORRUPT, "an entry has dtype, shape and data_offsets, nothing else");

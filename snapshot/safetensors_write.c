@@ -60,7 +60,7 @@ static pm_status lay_out(pm_safetensors_writer *w, json_t *header, const pm_tens
 {
     w->offsets[0] = 0;
     for (size_t i = 0; i < w->count; i++) {
-        uint64_t size;
+        uint64_t size = 0;
         pm_status status = spec_size(&tensors[i], &size);
         if (status.code != PM_OK)
             return status;

@@ -5,9 +5,9 @@
 //   ROOT/MODEL/labels.json            {"stable": 42}
 //
 // A version is written in versions/.tmp-PID-000042, every file and the folder synced, then renamed: it exists
-// completely or not at all. What a dead writer left is removed when the next one opens the store. Labels change by the
-// same way: a temporary file, synced and renamed. Removal renames to .trash-… first, so a half-removed version is never
-// seen. One process writes, any number read.
+// completely or not at all. What a dead writer left is removed when the next one opens the store. Labels
+// change by the same way: a temporary file, synced and renamed. Removal renames to .trash-… first, so a
+// half-removed version is never seen. One process writes, any number read.
 #include "core/status.h"
 #include "snapshot/manifest.h"
 #include "snapshot/safetensors.h"
@@ -19,8 +19,8 @@ enum { PM_PATH_MAX = 1024 };
 
 typedef struct pm_store pm_store;
 
-// write: makes the folders and clears what dead writers left. Reading a store that is not there yet is no failure: it
-// has no versions. PM_INVALID when model is no safe folder name. The caller owns *store.
+// write: makes the folders and clears what dead writers left. Reading a store that is not there yet is no
+// failure: it has no versions. PM_INVALID when model is no safe folder name. The caller owns *store.
 pm_status pm_store_open(pm_store **store, const char *root, const char *model, bool write) PM_CHECKED;
 void pm_store_close(pm_store **store);
 
@@ -67,13 +67,16 @@ uint64_t pm_version_number(const pm_version_writer *writer);
 void pm_version_path(const pm_version_writer *writer, const char *file, char path[PM_PATH_MAX]);
 
 // Writes a small file whole.
-pm_status pm_version_write(pm_version_writer *writer, const char *file, const void *bytes, size_t size) PM_CHECKED;
+pm_status pm_version_write(pm_version_writer *writer, const char *file, const void *bytes,
+                           size_t size) PM_CHECKED;
 
-// Digests the files that are there, completes the manifest (model, version, created, files, digest), writes it, syncs
-// and renames. The writer is gone afterwards in any case; on failure nothing is left of the version.
+// Digests the files that are there, completes the manifest (model, version, created, files, digest), writes
+// it, syncs and renames. The writer is gone afterwards in any case; on failure nothing is left of the
+// version.
 pm_status pm_version_publish(pm_version_writer **writer, pm_manifest *manifest) PM_CHECKED;
 
-// The same for a version pulled from elsewhere: the manifest's JSON is kept as it is, the files must match it.
+// The same for a version pulled from elsewhere: the manifest's JSON is kept as it is, the files must match
+// it.
 pm_status pm_version_publish_copy(pm_version_writer **writer, const char *json, size_t size) PM_CHECKED;
 
 // Begins a given version, for a copy. PM_EXISTS when it is there.
