@@ -109,7 +109,7 @@ static pm_status run(int argc, char **argv)
     if (!strcmp(verb, "ls"))
         return list(argv[2], argc > 3 ? argv[3] : NULL);
     bool label = !strcmp(verb, "label"), all = !strcmp(verb, "verify") && !strcmp(name, "all");
-    pm_status status = pm_store_open(&store, argv[2], argv[3], label);
+    pm_status status = pm_store_open(&store, argv[2], argv[3], false);
     const char *target = label ? argv[5] : name;
     if (status.code == PM_OK && !all && !(label && !strcmp(target, "none")))
         status = pm_store_resolve(store, target, &version);

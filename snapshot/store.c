@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,15 @@ static pm_status make_folders(const pm_store *store, const char *root)
     return status.code == PM_OK ? make_folder(versions) : status;
 }
 
+// The writer's process is in the name; a label may be set, or another cache filled, while it lives.
+static bool is_leftover(const char *name)
+{
+    int pid = 0;
+    if (sscanf(name, ".tmp-%d-", &pid) != 1 && sscanf(name, ".trash-%d-", &pid) != 1)
+        return false;
+    return pid == getpid() || kill(pid, 0) != 0;
+}
+
 // What an earlier writer left when it died.
 static void clear_leftovers(const pm_store *store)
 {
@@ -37,7 +47,7 @@ static void clear_leftovers(const pm_store *store)
     snprintf(path, sizeof path, "%s/versions", store->folder);
     DIR *folder = opendir(path);
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
-        if (strncmp(entry->d_name, ".tmp-", 5) != 0 && strncmp(entry->d_name, ".trash-", 7) != 0)
+        if (!is_leftover(entry->d_name))
             continue;
         snprintf(path, sizeof path, "%s/versions/%s", store->folder, entry->d_name);
         pm_status status = pm_folder_remove(path);
