@@ -126,15 +126,19 @@ void pm_wire_put_float(pm_wire_out *out, uint32_t number, float value)
         out->data[out->size++] = (unsigned char)(bits >> (8 * i));
 }
 
-void pm_wire_put_text(pm_wire_out *out, uint32_t number, const char *text)
+void pm_wire_put_bytes(pm_wire_out *out, uint32_t number, const void *bytes, size_t size)
 {
-    size_t size = strlen(text);
     put_varint(out, (uint64_t)number << 3 | PM_WIRE_BYTES);
     put_varint(out, size);
-    if (!reserve(out, size))
+    if (size == 0 || !reserve(out, size))
         return;
-    memcpy(out->data + out->size, text, size);
+    memcpy(out->data + out->size, bytes, size);
     out->size += size;
+}
+
+void pm_wire_put_text(pm_wire_out *out, uint32_t number, const char *text)
+{
+    pm_wire_put_bytes(out, number, text, strlen(text));
 }
 
 size_t pm_wire_begin(pm_wire_out *out, uint32_t number)

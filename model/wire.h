@@ -50,6 +50,7 @@ typedef struct pm_wire_out {
 
 void pm_wire_put_int(pm_wire_out *out, uint32_t number, int64_t value);
 void pm_wire_put_float(pm_wire_out *out, uint32_t number, float value);
+void pm_wire_put_bytes(pm_wire_out *out, uint32_t number, const void *bytes, size_t size);
 void pm_wire_put_text(pm_wire_out *out, uint32_t number, const char *text);
 
 // Opens a nested message; the mark goes to pm_wire_end when its fields are written.
