@@ -1,1 +1,346 @@
+#include "model/reference.h"
 
+#include <math.h>
+#include <string.h>
+
+static void relu(const float *x, float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] > 0 || isnan(x[i]) ? x[i] : 0;
+}
+
+static void relu_backward(const float *y, const float *dy, float *dx, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = y[i] > 0 ? dy[i] : 0;
+}
+
+static void sigmoid(const float *x, float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)(1 / (1 + exp(-(double)x[i])));
+}
+
+static void sigmoid_backward(const float *y, const float *dy, float *dx, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = (float)((double)dy[i] * (double)y[i] * (1 - (double)y[i]));
+}
+
+static void tanh_(const float *x, float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)tanh((double)x[i]);
+}
+
+static void tanh_backward(const float *y, const float *dy, float *dx, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = (float)((double)dy[i] * (1 - (double)y[i] * (double)y[i]));
+}
+
+static void dropout(const pm_dropout *d, const float *x, float *y, uint8_t *mask, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        // 64 elements share 16 blocks of four words: see kernel_element.c.
+        uint32_t block = (uint32_t)(i / 64 * 16 + i % 16), word = (uint32_t)(i % 64 / 16), out[4];
+        uint32_t counter[4] = {block, d->lane, (uint32_t)d->step, (uint32_t)(d->step >> 32)};
+        pm_philox(d->key, counter, out);
+        mask[i] = (double)out[word] >= floor((double)d->ratio * 4294967296.0);
+        y[i] = mask[i] ? x[i] * (1 / (1 - d->ratio)) : 0;
+    }
+}
+
+static void dropout_backward(float ratio, const uint8_t *mask, const float *dy, float *dx, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = mask[i] ? dy[i] / (1 - ratio) : 0;
+}
+
+static void add(float *sum, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        sum[i] += x[i];
+}
+
+static bool all_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}
+
+static void add_row(float *y, const float *row, size_t rows, size_t c)
+{
+    for (size_t i = 0; i < rows * c; i++)
+        y[i] += row[i % c];
+}
+
+static void sum_rows(const float *x, size_t rows, size_t c, float *sum)
+{
+    for (size_t j = 0; j < c; j++) {
+        double total = 0;
+        for (size_t r = 0; r < rows; r++)
+            total += (double)x[r * c + j];
+        sum[j] = (float)total;
+    }
+}
+
+// log of the sum of e^x over a row.
+static double log_sum(const float *x, size_t c)
+{
+    double top = -INFINITY, total = 0;
+    for (size_t j = 0; j < c; j++)
+        top = fmax(top, (double)x[j]);
+    for (size_t j = 0; j < c; j++)
+        total += exp((double)x[j] - top);
+    return top + log(total);
+}
+
+static void softmax(const float *x, float *y, size_t rows, size_t c)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < c; j++)
+            y[r * c + j] = (float)exp((double)x[r * c + j] - log_sum(x + r * c, c));
+}
+
+static void softmax_backward(const float *y, const float *dy, float *dx, size_t rows, size_t c)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < c; j++) {
+            double sum = 0;
+            for (size_t k = 0; k < c; k++)
+                sum += (double)dy[r * c + k] * (double)y[r * c + k] * ((k == j) - (double)y[r * c + j]);
+            dx[r * c + j] = (float)sum;
+        }
+}
+
+static void cross_entropy(const float *x, const int32_t *target, float scale, float *dx, double *loss,
+                          uint8_t *correct, size_t rows, size_t c)
+{
+    for (size_t r = 0; r < rows; r++, x += c, dx += c) {
+        size_t best = 0;
+        double all = log_sum(x, c);
+        for (size_t j = 0; j < c; j++) {
+            best = x[j] > x[best] ? j : best;
+            dx[j] = (float)((double)scale * (exp((double)x[j] - all) - (j == (size_t)target[r])));
+        }
+        loss[r] = all - (double)x[target[r]];
+        correct[r] = best == (size_t)target[r];
+    }
+}
+
+static void squared_error(const float *x, const float *target, float scale, float *dx, double *loss,
+                          size_t rows, size_t c)
+{
+    for (size_t r = 0; r < rows; r++) {
+        loss[r] = 0;
+        for (size_t j = 0; j < c; j++) {
+            double difference = (double)x[r * c + j] - (double)target[r * c + j];
+            loss[r] += difference * difference / (double)c;
+            dx[r * c + j] = (float)(2 * difference * (double)scale / (double)c);
+        }
+    }
+}
+
+static void add_channel(float *y, const float *bias, size_t channels, size_t area)
+{
+    for (size_t i = 0; i < channels * area; i++)
+        y[i] += bias[i / area];
+}
+
+static void sum_channels(const float *x, size_t images, size_t channels, size_t area, float *sum)
+{
+    for (size_t c = 0; c < channels; c++) {
+        double total = 0;
+        for (size_t i = 0; i < images * area; i++)
+            total += (double)x[(i / area * channels + c) * area + i % area];
+        sum[c] = (float)total;
+    }
+}
+
+static void scale_channels(const float *x, const float *a, const float *b, float *y, size_t images,
+                           size_t channels, size_t area)
+{
+    for (size_t i = 0; i < images * channels * area; i++)
+        y[i] = (float)((double)x[i] * (double)a[i / area % channels] + (double)b[i / area % channels]);
+}
+
+static void moments(const float *x, size_t images, size_t stride, size_t area, float *mean, float *variance)
+{
+    double sum = 0, squares = 0, count = (double)(images * area);
+    for (size_t i = 0; i < images * area; i++)
+        sum += (double)x[i / area * stride + i % area];
+    for (size_t i = 0; i < images * area; i++)
+        squares += pow((double)x[i / area * stride + i % area] - sum / count, 2);
+    *mean = (float)(sum / count);
+    *variance = (float)(squares / count);
+}
+
+static void norm_sums(const float *x, const float *dy, size_t images, size_t stride, size_t area, float mean,
+                      float inverse, float *sum_dy, float *sum_dy_x)
+{
+    double sum = 0, products = 0;
+    for (size_t i = 0; i < images * area; i++) {
+        size_t at = i / area * stride + i % area;
+        sum += (double)dy[at];
+        products += (double)dy[at] * ((double)x[at] - (double)mean) * (double)inverse;
+    }
+    *sum_dy = (float)sum;
+    *sum_dy_x = (float)products;
+}
+
+static void norm_backward(const float *x, const float *dy, float *dx, size_t images, size_t stride,
+                          size_t area, float mean, float inverse, float mean_dy, float mean_dy_x,
+                          float factor)
+{
+    for (size_t i = 0; i < images * area; i++) {
+        size_t at = i / area * stride + i % area;
+        double normal = ((double)x[at] - (double)mean) * (double)inverse;
+        dx[at] = (float)((double)factor * ((double)dy[at] - (double)mean_dy - normal * (double)mean_dy_x));
+    }
+}
+
+// The place in the image of window element (i, j) of output (y, x); -1 in the padding.
+static int64_t place(const pm_window *w, int64_t y, int64_t x, int64_t i, int64_t j)
+{
+    int64_t row = y * w->stride_h + i - w->pad_top, column = x * w->stride_w + j - w->pad_left;
+    return row < 0 || row >= w->height || column < 0 || column >= w->width ? -1 : row * w->width + column;
+}
+
+static void unroll(const pm_window *w, const float *image, float *columns)
+{
+    for (int64_t c = 0; c < w->channels; c++)
+        for (int64_t i = 0; i < w->kernel_h; i++)
+            for (int64_t j = 0; j < w->kernel_w; j++)
+                for (int64_t y = 0; y < w->out_height; y++)
+                    for (int64_t x = 0; x < w->out_width; x++) {
+                        int64_t at = place(w, y, x, i, j);
+                        *columns++ = at < 0 ? 0 : image[c * w->height * w->width + at];
+                    }
+}
+
+static void unroll_backward(const pm_window *w, const float *columns, float *image)
+{
+    memset(image, 0, (size_t)(w->channels * w->height * w->width) * sizeof *image);
+    for (int64_t c = 0; c < w->channels; c++)
+        for (int64_t i = 0; i < w->kernel_h; i++)
+            for (int64_t j = 0; j < w->kernel_w; j++)
+                for (int64_t y = 0; y < w->out_height; y++)
+                    for (int64_t x = 0; x < w->out_width; x++, columns++) {
+                        int64_t at = place(w, y, x, i, j);
+                        if (at >= 0)
+                            image[c * w->height * w->width + at] += *columns;
+                    }
+}
+
+static void max_pool(const pm_window *w, const float *x, float *y, int32_t *where)
+{
+    const int64_t area = w->height * w->width, outputs = w->out_height * w->out_width;
+    for (int64_t o = 0; o < w->channels * outputs; o++) {
+        const float *plane = x + o / outputs * area;
+        int64_t best = -1;
+        for (int64_t k = 0; k < w->kernel_h * w->kernel_w; k++) {
+            int64_t at =
+                place(w, o % outputs / w->out_width, o % w->out_width, k / w->kernel_w, k % w->kernel_w);
+            if (at >= 0 && (best < 0 || plane[at] > plane[best] || isnan(plane[at])))
+                best = at;
+        }
+        y[o] = plane[best];
+        if (where)
+            where[o] = (int32_t)best;
+    }
+}
+
+static void max_pool_backward(const pm_window *w, const int32_t *where, const float *dy, float *dx)
+{
+    const int64_t area = w->height * w->width, outputs = w->out_height * w->out_width;
+    memset(dx, 0, (size_t)(w->channels * area) * sizeof *dx);
+    for (int64_t o = 0; o < w->channels * outputs; o++)
+        dx[o / outputs * area + where[o]] += dy[o];
+}
+
+// Adds output o's share of the mean, forwards (dx NULL) or backwards.
+static void average_one(const pm_window *w, int64_t o, const float *x, float *y, const float *dy, float *dx)
+{
+    const int64_t area = w->height * w->width, outputs = w->out_height * w->out_width,
+                  plane = o / outputs * area;
+    double sum = 0;
+    int64_t places[1024], count = 0;
+    for (int64_t k = 0; k < w->kernel_h * w->kernel_w && count < 1024; k++) {
+        int64_t at = place(w, o % outputs / w->out_width, o % w->out_width, k / w->kernel_w, k % w->kernel_w);
+        if (at >= 0)
+            places[count++] = plane + at;
+    }
+    double divisor = (double)(w->count_include_pad ? w->kernel_h * w->kernel_w : count);
+    for (int64_t k = 0; k < count; k++) {
+        if (dx)
+            dx[places[k]] += (float)((double)dy[o] / divisor);
+        else
+            sum += (double)x[places[k]];
+    }
+    if (!dx)
+        y[o] = (float)(sum / divisor);
+}
+
+static void average_pool(const pm_window *w, const float *x, float *y)
+{
+    for (int64_t o = 0; o < w->channels * w->out_height * w->out_width; o++)
+        average_one(w, o, x, y, NULL, NULL);
+}
+
+static void average_pool_backward(const pm_window *w, const float *dy, float *dx)
+{
+    memset(dx, 0, (size_t)(w->channels * w->height * w->width) * sizeof *dx);
+    for (int64_t o = 0; o < w->channels * w->out_height * w->out_width; o++)
+        average_one(w, o, NULL, NULL, dy, dx);
+}
+
+const pm_kernels *pm_reference_kernels(void)
+{
+    static const pm_kernels table = {.name = "reference",
+                                     .relu = relu,
+                                     .relu_backward = relu_backward,
+                                     .sigmoid = sigmoid,
+                                     .sigmoid_backward = sigmoid_backward,
+                                     .tanh = tanh_,
+                                     .tanh_backward = tanh_backward,
+                                     .dropout = dropout,
+                                     .dropout_backward = dropout_backward,
+                                     .add = add,
+                                     .all_finite = all_finite,
+                                     .add_row = add_row,
+                                     .sum_rows = sum_rows,
+                                     .softmax = softmax,
+                                     .softmax_backward = softmax_backward,
+                                     .cross_entropy = cross_entropy,
+                                     .squared_error = squared_error,
+                                     .add_channel = add_channel,
+                                     .sum_channels = sum_channels,
+                                     .scale_channels = scale_channels,
+                                     .moments = moments,
+                                     .norm_sums = norm_sums,
+                                     .norm_backward = norm_backward,
+                                     .unroll = unroll,
+                                     .unroll_backward = unroll_backward,
+                                     .max_pool = max_pool,
+                                     .max_pool_backward = max_pool_backward,
+                                     .average_pool = average_pool,
+                                     .average_pool_backward = average_pool_backward};
+    return &table;
+}
+
+void pm_reference_product(const pm_product *p)
+{
+    for (size_t i = 0; i < p->m; i++)
+        for (size_t j = 0; j < p->n; j++) {
+            double sum = p->accumulate ? (double)p->c[i * p->c_stride + j] : 0;
+            for (size_t k = 0; k < p->k; k++) {
+                float a = p->transpose_a ? p->a[k * p->a_stride + i] : p->a[i * p->a_stride + k];
+                float b = p->transpose_b ? p->b[j * p->b_stride + k] : p->b[k * p->b_stride + j];
+                sum += (double)a * (double)b;
+            }
+            p->c[i * p->c_stride + j] = (float)sum;
+        }
+}

@@ -1,0 +1,357 @@
+#include "model/kernels.h"
+
+#include "model/reference.h"
+#include "tests/unit/nets.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX = 4096 };
+
+// Each variant of the kernels against its plain twin, at lengths that leave every kind of tail.
+static const size_t LENGTHS[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 127, 129, 1000};
+
+#define EACH_LENGTH(n)                                                                                       \
+    for (size_t at_##n = 0, n = LENGTHS[0]; at_##n < sizeof LENGTHS / sizeof LENGTHS[0];                     \
+         at_##n++, n = LENGTHS[at_##n < sizeof LENGTHS / sizeof LENGTHS[0] ? at_##n : 0])
+
+#define EACH_TABLE(fast)                                                                                     \
+    const pm_kernels *all_tables[3];                                                                         \
+    const size_t table_count = pm_kernels_all(all_tables);                                                   \
+    const pm_kernels *plain = pm_reference_kernels();                                                        \
+    const pm_kernels *fast = all_tables[0];                                                                  \
+    for (size_t table_at = 0; table_at < table_count;                                                        \
+         table_at++, fast = all_tables[table_at < table_count ? table_at : 0])
+
+static void fill(float *x, size_t n, uint64_t stream, float scale)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = scale * nets_number(stream, i);
+}
+
+static void expect_near(const pm_kernels *table, const char *what, const float *got, const float *wanted,
+                        size_t n, double tolerance)
+{
+    for (size_t i = 0; i < n; i++)
+        cr_assert(fabs((double)got[i] - (double)wanted[i]) <= tolerance * (1 + fabs((double)wanted[i])),
+                  "%s %s, element %zu of %zu: %.9g, wanted %.9g", table->name, what, i, n, (double)got[i],
+                  (double)wanted[i]);
+}
+
+static float x[MAX], y[MAX], z[MAX], dy[MAX], got[MAX], wanted[MAX];
+
+Test(kernels, element_wise_kernels_agree_with_their_twins)
+{
+    EACH_TABLE(fast)
+    {
+        EACH_LENGTH(n)
+        {
+            fill(x, n, 1, 12);
+            fill(dy, n, 2, 1);
+#define CHECK(kernel)                                                                                        \
+    fast->kernel(x, got, n);                                                                                 \
+    plain->kernel(x, wanted, n);                                                                             \
+    expect_near(fast, #kernel, got, wanted, n, 5e-7);                                                        \
+    memcpy(y, wanted, sizeof y);                                                                             \
+    fast->kernel##_backward(y, dy, got, n);                                                                  \
+    plain->kernel##_backward(y, dy, wanted, n);                                                              \
+    expect_near(fast, #kernel " backward", got, wanted, n, 5e-7)
+            CHECK(relu);
+            CHECK(sigmoid);
+            CHECK(tanh);
+#undef CHECK
+        }
+    }
+}
+
+Test(kernels, sigmoid_and_tanh_saturate_and_keep_nan)
+{
+    const float far[] = {-1000, -100, -88.5f, 88.5f, 100, 1000, INFINITY, -INFINITY};
+    EACH_TABLE(fast)
+    {
+        fast->tanh(far, got, 8);
+        plain->tanh(far, wanted, 8);
+        expect_near(fast, "tanh", got, wanted, 8, 1e-6);
+        fast->sigmoid(far, got, 8);
+        plain->sigmoid(far, wanted, 8);
+        expect_near(fast, "sigmoid", got, wanted, 8, 1e-6);
+        const float nan = NAN;
+        fast->tanh(&nan, got, 1);
+        fast->sigmoid(&nan, got + 1, 1);
+        fast->relu(&nan, got + 2, 1);
+        cr_assert(isnan(got[0]) && isnan(got[1]) && isnan(got[2]));
+    }
+    (void)plain;
+}
+
+Test(kernels, small_tanh_keeps_its_relative_precision)
+{
+    EACH_TABLE(fast)
+    {
+        for (size_t i = 0; i < 1000; i++)
+            x[i] = (float)(exp(-12 * (double)i / 1000) * (i % 2 ? 1 : -1));
+        fast->tanh(x, got, 1000);
+        plain->tanh(x, wanted, 1000);
+        for (size_t i = 0; i < 1000; i++)
+            cr_assert(fabs((double)got[i] / (double)wanted[i] - 1) < 4e-7, "tanh %g: %.9g, wanted %.9g",
+                      (double)x[i], (double)got[i], (double)wanted[i]);
+    }
+}
+
+Test(kernels, an_element_has_the_same_bits_at_every_position)
+{
+    EACH_TABLE(fast)
+    {
+        fill(x, 512, 3, 9);
+        fast->tanh(x, y, 512);
+        fast->sigmoid(x, z, 512);
+        for (size_t i = 0; i < 512; i++)
+            for (size_t n = 1; n < 40 && i + n <= 512; n += 6) {
+                fast->tanh(x + i, got, n);
+                cr_assert(memcmp(got, y + i, n * sizeof *got) == 0);
+                fast->sigmoid(x + i, got, n);
+                cr_assert(memcmp(got, z + i, n * sizeof *got) == 0);
+            }
+    }
+    (void)plain;
+}
+
+Test(kernels, dropout_draws_are_those_of_philox)
+{
+    pm_dropout dropout = {.key = {{0x1234, 0x9876}}, .step = 0x100000003ull, .lane = 5, .ratio = 0.3f};
+    uint8_t mask[MAX], plain_mask[MAX];
+    EACH_TABLE(fast)
+    {
+        EACH_LENGTH(n)
+        {
+            fill(x, n, 4, 1);
+            fast->dropout(&dropout, x, got, mask, n);
+            plain->dropout(&dropout, x, wanted, plain_mask, n);
+            cr_assert(memcmp(mask, plain_mask, n) == 0, "%zu", n);
+            expect_near(fast, "dropout", got, wanted, n, 1e-6);
+            fast->dropout_backward(dropout.ratio, mask, x, got, n);
+            plain->dropout_backward(dropout.ratio, mask, x, wanted, n);
+            expect_near(fast, "dropout backward", got, wanted, n, 1e-6);
+        }
+        size_t kept = 0;
+        fast->dropout(&dropout, x, got, mask, MAX);
+        for (size_t i = 0; i < MAX; i++)
+            kept += mask[i];
+        cr_assert(kept > 0.66 * MAX && kept < 0.74 * MAX, "%zu kept", kept);
+    }
+}
+
+Test(kernels, rows_agree_with_their_twins)
+{
+    double loss[64], plain_loss[64];
+    uint8_t correct[64], plain_correct[64];
+    int32_t classes[64];
+    EACH_TABLE(fast)
+    {
+        for (size_t rows = 1; rows <= 20; rows += 3)
+            for (size_t c = 1; c <= 70; c += 7) {
+                size_t n = rows * c;
+                fill(x, n, rows * 100 + c, 10);
+                fill(dy, n, 5, 1);
+                for (size_t r = 0; r < rows; r++)
+                    classes[r] = (int32_t)(r * 5 % c);
+                fast->softmax(x, got, rows, c);
+                plain->softmax(x, wanted, rows, c);
+                expect_near(fast, "softmax", got, wanted, n, 1e-6);
+                memcpy(y, wanted, sizeof y);
+                fast->softmax_backward(y, dy, got, rows, c);
+                plain->softmax_backward(y, dy, wanted, rows, c);
+                expect_near(fast, "softmax backward", got, wanted, n, 1e-6);
+                fast->cross_entropy(x, classes, 0.5f, got, loss, correct, rows, c);
+                plain->cross_entropy(x, classes, 0.5f, wanted, plain_loss, plain_correct, rows, c);
+                expect_near(fast, "cross entropy gradient", got, wanted, n, 1e-6);
+                cr_assert(memcmp(correct, plain_correct, rows) == 0);
+                for (size_t r = 0; r < rows; r++)
+                    cr_assert_float_eq(loss[r], plain_loss[r], 1e-5);
+                fast->squared_error(x, dy, 0.5f, got, loss, rows, c);
+                plain->squared_error(x, dy, 0.5f, wanted, plain_loss, rows, c);
+                expect_near(fast, "squared error gradient", got, wanted, n, 1e-6);
+                for (size_t r = 0; r < rows; r++)
+                    cr_assert_float_eq(loss[r], plain_loss[r], 1e-4);
+                fast->sum_rows(x, rows, c, got);
+                plain->sum_rows(x, rows, c, wanted);
+                expect_near(fast, "sum of rows", got, wanted, c, 1e-5);
+                memcpy(got, x, sizeof got);
+                memcpy(wanted, x, sizeof wanted);
+                fast->add_row(got, dy, rows, c);
+                plain->add_row(wanted, dy, rows, c);
+                expect_near(fast, "add row", got, wanted, n, 0);
+            }
+    }
+}
+
+Test(kernels, channels_agree_with_their_twins)
+{
+    float a, b, c, d;
+    EACH_TABLE(fast)
+    {
+        for (size_t images = 1; images <= 5; images += 2)
+            for (size_t channels = 1; channels <= 7; channels += 3)
+                for (size_t area = 1; area <= 100; area += 11) {
+                    size_t n = images * channels * area, stride = channels * area;
+                    fill(x, n, area, 3);
+                    fill(dy, n, area + 1, 1);
+                    fill(z, 2 * channels, 6, 1);
+                    fast->sum_channels(x, images, channels, area, got);
+                    plain->sum_channels(x, images, channels, area, wanted);
+                    expect_near(fast, "sum of channels", got, wanted, channels, 1e-5);
+                    fast->scale_channels(x, z, z + channels, got, images, channels, area);
+                    plain->scale_channels(x, z, z + channels, wanted, images, channels, area);
+                    expect_near(fast, "scale", got, wanted, n, 1e-6);
+                    fast->moments(x, images, stride, area, &a, &b);
+                    plain->moments(x, images, stride, area, &c, &d);
+                    cr_assert(fabsf(a - c) < 1e-5f && fabsf(b - d) < 1e-4f);
+                    fast->norm_backward(x, dy, got, images, stride, area, 0.1f, 1.3f, 0.2f, -0.3f, 0.7f);
+                    plain->norm_backward(x, dy, wanted, images, stride, area, 0.1f, 1.3f, 0.2f, -0.3f, 0.7f);
+                    for (size_t i = 0; i < images; i++)
+                        expect_near(fast, "norm backward", got + i * stride, wanted + i * stride, area, 1e-5);
+                    fast->norm_sums(x, dy, images, stride, area, 0.1f, 1.3f, &a, &b);
+                    plain->norm_sums(x, dy, images, stride, area, 0.1f, 1.3f, &c, &d);
+                    cr_assert(fabsf(a - c) < 1e-4f && fabsf(b - d) < 1e-3f);
+                    memcpy(got, x, sizeof got);
+                    memcpy(wanted, x, sizeof wanted);
+                    fast->add_channel(got, z, channels, area);
+                    plain->add_channel(wanted, z, channels, area);
+                    expect_near(fast, "add channel", got, wanted, stride, 0);
+                }
+    }
+}
+
+static void check_window(const pm_kernels *fast, const pm_kernels *plain, const pm_window *w)
+{
+    static float columns[1 << 16], plain_columns[1 << 16];
+    static int32_t where[MAX], plain_where[MAX];
+    size_t image = (size_t)(w->channels * w->height * w->width);
+    size_t output = (size_t)(w->channels * w->out_height * w->out_width);
+    size_t unrolled = output * (size_t)(w->kernel_h * w->kernel_w);
+    fill(x, image, 8, 1);
+    fast->unroll(w, x, columns);
+    plain->unroll(w, x, plain_columns);
+    expect_near(fast, "unroll", columns, plain_columns, unrolled, 0);
+    fast->unroll_backward(w, columns, got);
+    plain->unroll_backward(w, columns, wanted);
+    expect_near(fast, "unroll backward", got, wanted, image, 1e-6);
+    if (w->pad_top >= w->kernel_h || w->pad_left >= w->kernel_w)
+        return;
+    fill(dy, output, 9, 1);
+    fast->max_pool(w, x, got, where);
+    plain->max_pool(w, x, wanted, plain_where);
+    expect_near(fast, "max pool", got, wanted, output, 0);
+    cr_assert(memcmp(where, plain_where, output * sizeof *where) == 0);
+    fast->max_pool_backward(w, where, dy, got);
+    plain->max_pool_backward(w, where, dy, wanted);
+    expect_near(fast, "max pool backward", got, wanted, image, 0);
+    fast->average_pool(w, x, got);
+    plain->average_pool(w, x, wanted);
+    expect_near(fast, "average pool", got, wanted, output, 1e-6);
+    fast->average_pool_backward(w, dy, got);
+    plain->average_pool_backward(w, dy, wanted);
+    expect_near(fast, "average pool backward", got, wanted, image, 1e-6);
+}
+
+Test(kernels, windows_of_many_shapes_agree_with_their_twins)
+{
+    EACH_TABLE(fast)
+    {
+        for (int64_t kernel_h = 1; kernel_h <= 5; kernel_h += 1)
+            for (int64_t kernel_w = 1; kernel_w <= 5; kernel_w += 2)
+                for (int64_t stride = 1; stride <= 3; stride++)
+                    for (int64_t pad = 0; pad <= 3; pad++)
+                        for (int64_t size = 5; size <= 20; size += 5) {
+                            pm_window w = {.channels = 2,
+                                           .height = size,
+                                           .width = size + 1,
+                                           .kernel_h = kernel_h,
+                                           .kernel_w = kernel_w,
+                                           .stride_h = stride,
+                                           .stride_w = 4 - stride,
+                                           .pad_top = pad,
+                                           .pad_left = pad,
+                                           .pad_bottom = pad / 2,
+                                           .count_include_pad = pad == 2};
+                            w.out_channels = 2;
+                            w.out_height = (size + pad + pad / 2 - kernel_h) / stride + 1;
+                            w.out_width = (size + 1 + pad - kernel_w) / (4 - stride) + 1;
+                            check_window(fast, plain, &w);
+                        }
+        pm_window half = {.channels = 3,
+                          .out_channels = 3,
+                          .height = 11,
+                          .width = 21,
+                          .kernel_h = 2,
+                          .kernel_w = 2,
+                          .stride_h = 2,
+                          .stride_w = 2,
+                          .out_height = 5,
+                          .out_width = 10};
+        check_window(fast, plain, &half);
+    }
+}
+
+Test(kernels, the_largest_of_a_window_with_nan_is_nan)
+{
+    pm_window half = {.channels = 1,
+                      .out_channels = 1,
+                      .height = 2,
+                      .width = 4,
+                      .kernel_h = 2,
+                      .kernel_w = 2,
+                      .stride_h = 2,
+                      .stride_w = 2,
+                      .out_height = 1,
+                      .out_width = 2};
+    EACH_TABLE(fast)
+    {
+        for (size_t i = 0; i < 8; i++) {
+            fill(x, 8, 1, 1);
+            x[i] = NAN;
+            fast->max_pool(&half, x, got, NULL);
+            plain->max_pool(&half, x, wanted, NULL);
+            cr_assert(isnan(got[i % 4 / 2]) && isnan(wanted[i % 4 / 2]) && !isnan(got[1 - i % 4 / 2]));
+        }
+    }
+}
+
+Test(kernels, all_finite_finds_every_bad_element)
+{
+    EACH_TABLE(fast)
+    {
+        fill(x, 100, 1, 1e30f);
+        cr_assert(fast->all_finite(x, 100) && plain->all_finite(x, 100));
+        for (size_t i = 0; i < 100; i++) {
+            float kept = x[i];
+            x[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY;
+            cr_assert(!fast->all_finite(x, 100) && !plain->all_finite(x, 100));
+            x[i] = kept;
+        }
+    }
+}
+
+Test(kernels, variants_give_the_same_bits)
+{
+    const pm_kernels *tables[3];
+    size_t count = pm_kernels_all(tables);
+    double loss[8], first_loss[8];
+    uint8_t correct[8];
+    int32_t classes[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    fill(x, 1024, 1, 8);
+    for (size_t t = 0; t < count; t++) {
+        tables[t]->tanh(x, got, 1000);
+        tables[t]->sigmoid(x, got + 1000, 1000);
+        tables[t]->cross_entropy(x, classes, 0.25f, got + 2000, loss, correct, 8, 100);
+        tables[t]->sum_channels(x, 2, 5, 100, got + 3000);
+        tables[t]->moments(x, 2, 500, 499, got + 3010, got + 3011);
+        if (t == 0)
+            memcpy(wanted, got, sizeof wanted);
+        if (t == 0)
+            memcpy(first_loss, loss, sizeof loss);
+        cr_assert(memcmp(got, wanted, sizeof wanted) == 0, "%s", tables[t]->name);
+        cr_assert(memcmp(first_loss, loss, sizeof loss) == 0, "%s", tables[t]->name);
+    }
+}
