@@ -88,7 +88,7 @@ static bool over(const pm_loop *loop)
     return loop->ended || (loop->stop && atomic_load_explicit(loop->stop, memory_order_relaxed));
 }
 
-static int wait_ms(const pm_loop *loop)
+static int due_ms(const pm_loop *loop)
 {
     int64_t now = pm_now_us(&loop->clock), wait = STOP_CHECK_MS;
     for (int i = 0; i < loop->timer_count; i++) {
@@ -139,8 +139,9 @@ static void run_timers(pm_loop *loop)
     }
 }
 
-pm_status pm_loop_turn(pm_loop *loop, bool wait)
+pm_status pm_loop_turn(pm_loop *loop, int wait_ms)
 {
+    int due = due_ms(loop);
     zmq_pollitem_t items[SOCKETS_MAX];
     int index[SOCKETS_MAX], count = 0;
     for (int i = 0; i < loop->socket_count; i++) {
@@ -149,7 +150,7 @@ pm_status pm_loop_turn(pm_loop *loop, bool wait)
         items[count] = (zmq_pollitem_t){pm_socket_handle(loop->sockets[i].socket), 0, ZMQ_POLLIN, 0};
         index[count++] = i;
     }
-    if (zmq_poll(items, count, wait ? wait_ms(loop) : 0) < 0 && errno != EINTR)
+    if (zmq_poll(items, count, due < wait_ms ? due : wait_ms) < 0 && errno != EINTR)
         return pm_fail(PM_IO, "the event loop cannot wait: %s", zmq_strerror(errno));
     for (int i = 0; i < count && !over(loop); i++)
         if (items[i].revents & ZMQ_POLLIN)
@@ -163,7 +164,7 @@ pm_status pm_loop_run(pm_loop *loop)
     pm_status status = pm_ok();
     loop->ended = false;
     while (!over(loop) && status.code == PM_OK)
-        status = pm_loop_turn(loop, true);
+        status = pm_loop_turn(loop, STOP_CHECK_MS);
     return status;
 }
 

@@ -90,7 +90,7 @@ static void on_tick(void *context)
 
 static pm_status turn(worker *w)
 {
-    pm_status status = pm_loop_turn(w->loop, true);
+    pm_status status = pm_loop_turn(w->loop, TICK_MS);
     if (w->exchange && w->shard_count > 0)
         flush(w);
     return status.code == PM_OK ? w->lost : status;

@@ -125,9 +125,9 @@ static void retry(pm_client *client, request *r, int64_t now)
     send_request(client, r);
 }
 
-static pm_status work(pm_client *client, bool wait)
+static pm_status work(pm_client *client, int wait_ms)
 {
-    pm_status status = pm_loop_turn(client->loop, wait);
+    pm_status status = pm_loop_turn(client->loop, wait_ms < RETRY_MS ? wait_ms : RETRY_MS);
     int64_t now = pm_now_us(&client->clock);
     for (uint32_t i = 0; i < client->used; i++)
         if (client->requests[i].state == WAITING)
@@ -250,7 +250,7 @@ pm_client_code pm_client_infer(pm_client *client, const pm_client_input *input, 
     request *r = NULL;
     pm_status status = submit(client, input, &r);
     while (status.code == PM_OK && r->state == WAITING)
-        status = work(client, true);
+        status = work(client, RETRY_MS);
     if (status.code != PM_OK)
         return failed(result, status);
     give(client, r, result);
@@ -268,16 +268,15 @@ pm_client_code pm_client_submit(pm_client *client, const pm_client_input *input,
 
 int pm_client_poll(pm_client *client, int timeout_ms, pm_client_result *result)
 {
-    int64_t until = pm_now_us(&client->clock) + (int64_t)timeout_ms * 1000;
-    bool wait = false;
+    int64_t until = pm_now_us(&client->clock) + (int64_t)timeout_ms * 1000, left_us = 0;
     for (;;) {
-        pm_status status = work(client, wait);
+        pm_status status = work(client, (int)((left_us + 999) / 1000));
         for (uint32_t i = 0; i < client->used; i++)
             if (client->requests[i].state == ANSWERED)
                 return give(client, &client->requests[i], result), 1;
-        if (status.code != PM_OK || pm_now_us(&client->clock) >= until || client->pending == 0)
+        left_us = until - pm_now_us(&client->clock);
+        if (status.code != PM_OK || left_us <= 0 || client->pending == 0)
             return 0;
-        wait = true;
     }
 }
 
@@ -300,7 +299,7 @@ pm_client_code pm_client_describe(pm_client *client, pm_client_metadata *metadat
         status = start(client, r, PARAMILL__INFER_ENVELOPE__KIND__METADATA_REQUEST, &body.base);
     }
     while (status.code == PM_OK && r->state == WAITING)
-        status = work(client, true);
+        status = work(client, RETRY_MS);
     if (status.code == PM_OK)
         give(client, r, &result);
     else
