@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The same bulk-synchronous job gives byte-identical weights for any number of workers and servers, embedded, as
+# processes and under mpirun, and after a resume from any version on another cluster.
+. "$(dirname "$0")/lib.sh"
+small_data 2048
+
+reference=
+agree() { # NAME STORE
+    local now
+    now=$(weights "$2")
+    reference=${reference:-$now}
+    [ "$now" = "$reference" ] || fail "$1: $now, the first run gave $reference"
+    echo "same bits: $1"
+}
+
+for workers in 1 2 4; do
+    for servers in 1 2 3; do
+        for how in embedded up mpirun; do
+            name=$how-$servers-$workers store=$work/$how-$servers-$workers
+            small_job "$work/job.yaml" "$store" "$servers" "$workers"
+            case $how in
+            embedded) run=("$PARAMILL" train) ;;
+            up) run=("$PARAMILL" up) ;;
+            mpirun) command -v mpirun >/dev/null || { echo "no mpirun here: left out"; continue; }
+                run=(mpirun -n $((2 + servers + workers)) "$PARAMILL" train) ;;
+            esac
+            timeout -k 5 120 "${run[@]}" "$work/job.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "$name"; }
+            agree "$name" "$store"
+        done
+    done
+done
+
+first=$work/embedded-1-1
+for version in $(ls "$first/small/versions" | sort | head -n -1); do
+    store=$work/resumed
+    rm -rf "$store"
+    mkdir -p "$store/small/versions"
+    for v in $(ls "$first/small/versions" | sort); do
+        cp -r "$first/small/versions/$v" "$store/small/versions/"
+        [ "$v" = "$version" ] && break
+    done
+    small_job "$work/job.yaml" "$store" 3 2
+    timeout -k 5 120 "$PARAMILL" train --resume "$work/job.yaml" >"$work/log" 2>&1 ||
+        { cat "$work/log"; fail "resume from $version"; }
+    agree "resumed from version $version" "$store"
+done
+"$PARAMILL" snapshot verify "$first" small all >/dev/null || fail "a published version does not verify"
