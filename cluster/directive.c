@@ -1,5 +1,6 @@
 #include "cluster/directive.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 uint32_t pm_directive_shards(const Paramill__Directive *directive)
@@ -51,4 +52,12 @@ const Paramill__Member *pm_directive_checkpoint(const Paramill__Directive *direc
             directive->members[i]->n_endpoints > 0)
             return directive->members[i];
     return NULL;
+}
+
+pm_status pm_directive_result(const Paramill__Directive *directive)
+{
+    if (!directive->reason || !directive->reason[0])
+        return pm_ok();
+    bool known = directive->code > PM_OK && directive->code <= PM_INTERNAL;
+    return pm_fail(known ? (pm_code)directive->code : PM_CANCELLED, "%s", directive->reason);
 }

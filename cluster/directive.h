@@ -20,3 +20,6 @@ uint32_t pm_directive_first_shard(const Paramill__Directive *directive, uint32_t
 
 // The checkpoint service with at least one endpoint, or NULL.
 const Paramill__Member *pm_directive_checkpoint(const Paramill__Directive *directive);
+
+// The outcome that a STOP directive tells: PM_OK when it has no reason.
+pm_status pm_directive_result(const Paramill__Directive *directive);

@@ -243,13 +243,14 @@ static void handle_heartbeat(pm_roster *r, const pm_peer *from, const Paramill__
     }
     p->peer = *from;
     p->heard_ms = now_ms;
-    p->beats = true;
+    // What a checkpoint service says of versions counts once it has opened its store.
+    p->beats = p->role != PARAMILL__ROLE__ROLE_CHECKPOINT || beat->phase != PARAMILL__PHASE__PHASE_JOINED;
     p->phase = beat->phase;
     p->epoch = header->epoch;
     p->clock = beat->clock;
     p->queue = beat->queue;
     p->directive = beat->directive;
-    if (p->role == PARAMILL__ROLE__ROLE_CHECKPOINT) {
+    if (p->role == PARAMILL__ROLE__ROLE_CHECKPOINT && p->beats) {
         note_version(r, beat);
         pm_roster_publish_scores(r);
     }

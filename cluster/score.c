@@ -148,6 +148,7 @@ static void publish(pm_roster *roster, const cut_score *cut)
     body->validated = cut->validated;
     body->validation_loss = mean(cut->validation.loss_sum, cut->validation.rows);
     body->validation_accuracy = mean((double)cut->validation.correct, cut->validation.rows);
+    body->kernel_set = pm_proto_string(roster->kernel_set ? roster->kernel_set : "");
     pm_outbox_post(&roster->outbox, 0, &roster_checkpoint(roster)->peer,
                    pm_header_create(0, roster->epoch, PARAMILL__HEADER__BODY_PUBLISHED, body), NULL, 0);
 }

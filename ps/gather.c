@@ -4,6 +4,7 @@
 #include "cluster/schedule.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,13 @@ typedef struct open_cut {
     uint32_t missing;
     int64_t complete_ms;
 } open_cut;
+
+typedef struct score {
+    uint64_t clock;
+    bool validated;
+    double train_loss, train_accuracy, validation_loss, validation_accuracy;
+    char kernel_set[48];
+} score;
 
 struct pm_gather {
     const pm_job *job;
@@ -27,9 +35,9 @@ struct pm_gather {
     Paramill__Phase phase;
     pm_placement *placement;
     open_cut cuts[CUTS_OPEN];
-    uint64_t done_clock;                       // cuts up to it are published
-    uint64_t version, version_step;            // newest of the store
-    Paramill__Published last_score[CUTS_OPEN]; // that came before the cut, newest clocks
+    uint64_t done_clock;            // cuts up to it are published
+    uint64_t version, version_step; // newest of the store
+    score scores[CUTS_OPEN];        // of the newest clocks: they may come before the cut's first piece
 
     uint64_t restore_version;
     bool wanted;     // the caller has not been told
@@ -109,7 +117,7 @@ static void discard(pm_gather *g)
     g->restored = NULL;
     g->restore_left = 0;
     g->wanted = false;
-    memset(g->last_score, 0, sizeof g->last_score);
+    memset(g->scores, 0, sizeof g->scores);
 }
 
 void pm_gather_destroy(pm_gather **gather)
@@ -173,14 +181,15 @@ static void acknowledge(pm_gather *g, const pm_peer *to, uint64_t request)
                    NULL, 0);
 }
 
-static void set_score(pm_cut *cut, const Paramill__Published *score)
+static void set_score(pm_cut *cut, const score *s)
 {
     cut->scored = true;
-    cut->train_loss = score->train_loss;
-    cut->train_accuracy = score->train_accuracy;
-    cut->validated = score->validated;
-    cut->validation_loss = score->validation_loss;
-    cut->validation_accuracy = score->validation_accuracy;
+    cut->train_loss = s->train_loss;
+    cut->train_accuracy = s->train_accuracy;
+    cut->validated = s->validated;
+    cut->validation_loss = s->validation_loss;
+    cut->validation_accuracy = s->validation_accuracy;
+    memcpy(cut->kernel_set, s->kernel_set, sizeof cut->kernel_set);
 }
 
 static open_cut *find_cut(pm_gather *g, uint64_t clock)
@@ -216,9 +225,11 @@ static open_cut *open_at(pm_gather *g, uint64_t clock)
     place->missing = place->cut->size;
     place->cut->clock = clock;
     place->cut->epoch = g->epoch;
+    place->cut->parent = g->restore_version;
+    place->cut->shards = pm_placement_shards(g->placement);
     for (int i = 0; i < CUTS_OPEN; i++)
-        if (g->last_score[i].clock == clock)
-            set_score(place->cut, &g->last_score[i]);
+        if (g->scores[i].clock == clock)
+            set_score(place->cut, &g->scores[i]);
     return place;
 }
 
@@ -268,19 +279,25 @@ static void take_piece(pm_gather *g, const pm_peer *from, pm_message *message, i
         c->complete_ms = now_ms;
 }
 
-// Scores may come before the last piece, or before the first.
 static void take_score(pm_gather *g, const Paramill__Header *header)
 {
+    const Paramill__Published *p = header->published;
     if (header->epoch != g->epoch)
         return;
-    open_cut *c = find_cut(g, header->published->clock);
+    score *place = &g->scores[0];
+    for (int i = 0; i < CUTS_OPEN && place->clock != p->clock; i++)
+        if (g->scores[i].clock == p->clock || g->scores[i].clock < place->clock)
+            place = &g->scores[i];
+    *place = (score){.clock = p->clock,
+                     .validated = p->validated,
+                     .train_loss = p->train_loss,
+                     .train_accuracy = p->train_accuracy,
+                     .validation_loss = p->validation_loss,
+                     .validation_accuracy = p->validation_accuracy};
+    snprintf(place->kernel_set, sizeof place->kernel_set, "%s", p->kernel_set);
+    open_cut *c = find_cut(g, p->clock);
     if (c)
-        set_score(c->cut, header->published);
-    Paramill__Published *oldest = &g->last_score[0];
-    for (int i = 1; i < CUTS_OPEN; i++)
-        if (g->last_score[i].clock < oldest->clock)
-            oldest = &g->last_score[i];
-    *oldest = *header->published;
+        set_score(c->cut, place);
 }
 
 static void take_ack(pm_gather *g, const Paramill__Header *header)
@@ -419,8 +436,10 @@ void pm_gather_saved(pm_gather *gather, uint64_t version, uint64_t step)
 {
     gather->version = version;
     gather->version_step = step;
-    if (gather->epoch == 0)
-        return; // what the store had before the run
+    if (gather->epoch == 0) { // what the store had before the run
+        gather->phase = PARAMILL__PHASE__PHASE_READY;
+        return;
+    }
     if (step > gather->done_clock)
         gather->done_clock = step;
     if (step == gather->steps.total)

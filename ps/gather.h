@@ -19,13 +19,16 @@ enum { PM_GATHER_PORT_PEERS, PM_GATHER_PORT_SHARDS };
 // All slices at one clock. Buffers are references; slices in the order of the placement.
 typedef struct pm_cut {
     uint64_t epoch, clock;
-    uint32_t size; // slices
+    uint64_t parent; // version that the epoch began from, 0: none
+    uint32_t shards; // that the slices lived on
+    uint32_t size;   // slices
     pm_buffer **values;
     pm_buffer **moments[PM_MOMENTS_MAX]; // NULL entries where a slice has none
     bool scored;
     double train_loss, train_accuracy; // NaN when not known
     bool validated;
     double validation_loss, validation_accuracy;
+    char kernel_set[48];
 } pm_cut;
 
 pm_status pm_cut_create(pm_cut **cut, uint32_t size) PM_CHECKED;
@@ -57,7 +60,8 @@ pm_status pm_gather_loaded(pm_gather *gather, uint64_t version, pm_cut *cut, int
 // for its scores up to 30 s.
 pm_cut *pm_gather_take(pm_gather *gather, int64_t now_ms);
 
-// The newest version of the store: at the start, and after each publication.
+// The newest version of the store: after each publication, and once at the start, also when there is none (0,
+// 0): until then the coordinator does not count on what the heartbeats say.
 void pm_gather_saved(pm_gather *gather, uint64_t version, uint64_t step);
 
 // For the heartbeat.

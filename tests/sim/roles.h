@@ -204,10 +204,10 @@ static void make_role(cluster *c, node *n)
             const pm_shard_options shard = {&c->job, c->tables, TABLES, s};
             is_ok(c, pm_shard_create(&n->shards[s], &shard));
         }
-    if (n->role == PARAMILL__ROLE__ROLE_CHECKPOINT && is_ok(c, pm_gather_create(&n->gather, &gather)) &&
-        c->stored_count > 0)
-        pm_gather_saved(n->gather, c->store[c->stored_count - 1].version,
-                        c->store[c->stored_count - 1].cut->clock);
+    if (n->role == PARAMILL__ROLE__ROLE_CHECKPOINT && is_ok(c, pm_gather_create(&n->gather, &gather))) {
+        const stored *newest = c->stored_count ? &c->store[c->stored_count - 1] : NULL;
+        pm_gather_saved(n->gather, newest ? newest->version : 0, newest ? newest->cut->clock : 0);
+    }
     if (n->role == PARAMILL__ROLE__ROLE_WORKER && is_ok(c, pm_exchange_create(&n->exchange, &exchange)))
         for (uint32_t t = 0; t < TABLES; t++)
             pm_exchange_bind(n->exchange, t, n->values[t]);

@@ -1,0 +1,30 @@
+#include "ps/tables.h"
+
+#include <stdlib.h>
+
+pm_status pm_tables_make(pm_tables *tables, const char *job_text)
+{
+    *tables = (pm_tables){0};
+    pm_status status = pm_job_parse(&tables->job, job_text, "the coordinator's job");
+    if (status.code == PM_OK)
+        status = pm_graph_from_job(&tables->graph, tables->job);
+    if (status.code != PM_OK)
+        return status;
+    tables->count = (uint32_t)pm_graph_param_count(tables->graph);
+    tables->specs = calloc(tables->count ? tables->count : 1, sizeof *tables->specs);
+    if (!tables->specs)
+        return pm_fail(PM_NO_MEMORY, "%u tables", tables->count);
+    for (uint32_t t = 0; t < tables->count; t++) {
+        const pm_param *p = pm_graph_param(tables->graph, t);
+        tables->specs[t] = (pm_table_spec){p->count, p->kind == PM_PARAM_STATISTIC, p->momentum, p->initial};
+    }
+    return pm_ok();
+}
+
+void pm_tables_free(pm_tables *tables)
+{
+    free(tables->specs);
+    pm_graph_destroy(&tables->graph);
+    pm_job_destroy(&tables->job);
+    *tables = (pm_tables){0};
+}
