@@ -64,6 +64,10 @@ static void on_coordinator(void *context, pm_socket *socket, const pm_peer *from
 {
     line *l = context;
     (void)socket, (void)from;
+    if (message->header->body_case == PARAMILL__HEADER__BODY_PUBLISHED) {
+        hand_over(l, message);
+        return;
+    }
     pm_membership_handle(l->member->core, message, now(l));
     settle(l);
 }

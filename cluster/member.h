@@ -5,6 +5,7 @@
 // The role's thread owns the near end of the pipe (pm_member_pipe): it polls it in its loop or receives from
 // it. What comes through it is one of
 //   Directive  each new one once, newest last; several may wait: only the last counts
+//   Published  (checkpoint service) the scores of a cut
 //   Error      the line is lost for good: the coordinator refused this member, or has been silent for
 //   absent_ms
 //              (PM_TIMEOUT, naming its endpoint); nothing follows, the role ends with pm_error_status

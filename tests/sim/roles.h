@@ -417,7 +417,9 @@ static void follow_directive(cluster *c, node *n)
 static void hear(cluster *c, node *n, event *e)
 {
     pm_peer from = peer_of(e->from);
-    if (e->to.sub == MEMBER_SUB)
+    if (e->to.sub == MEMBER_SUB && e->message.header->body_case == PARAMILL__HEADER__BODY_PUBLISHED)
+        pm_gather_handle(n->gather, NULL, &e->message, c->w.now_ms);
+    else if (e->to.sub == MEMBER_SUB)
         pm_membership_handle(n->member, &e->message, c->w.now_ms);
     else if (n->gather)
         pm_gather_handle(n->gather, &from, &e->message, c->w.now_ms);
