@@ -18,6 +18,20 @@ typedef struct pm_dropout {
     float ratio;
 } pm_dropout;
 
+// c (rows, columns) = or += sum over k < depth of a[a_offsets[row] + k] * b[b_offsets[k] + column]: a matrix
+// product whose operands lie where they are, packed or inside a padded image. b is read to the panel's full
+// width.
+typedef struct pm_panel {
+    size_t rows, columns, depth; // columns <= pm_kernels.panel
+    const float *a;
+    const size_t *a_offsets; // (rows)
+    const float *b;
+    const size_t *b_offsets; // (depth)
+    float *c;
+    size_t c_stride;
+    bool accumulate;
+} pm_panel;
+
 // Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
 // sums are added pairwise at the end.
 enum { PM_SUMS = 16 };
@@ -77,6 +91,13 @@ typedef struct pm_kernels {
     void (*max_pool_backward)(const pm_window *w, const int32_t *where, const float *dy, float *dx);
     void (*average_pool)(const pm_window *w, const float *x, float *y);
     void (*average_pool_backward)(const pm_window *w, const float *dy, float *dx);
+
+    // Products. The result of a row does not depend on how many there are. Bits differ between variants here:
+    // only some have fused multiply-adds.
+    size_t panel; // columns of a panel
+    void (*panel_product)(const pm_panel *panel);
+    // panel[k][j] = x[j][k] for j < rows <= panel, 0 beyond: (depth, panel)
+    void (*pack_panel)(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel);
 } pm_kernels;
 
 // The table for this CPU; lives for ever.

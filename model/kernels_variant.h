@@ -12,3 +12,4 @@ void PM_KERNEL(fill_element)(pm_kernels *table);
 void PM_KERNEL(fill_row)(pm_kernels *table);
 void PM_KERNEL(fill_image)(pm_kernels *table);
 void PM_KERNEL(fill_pool)(pm_kernels *table);
+void PM_KERNEL(fill_panel)(pm_kernels *table);

@@ -69,10 +69,10 @@ static pm_status add_param(builder *b, pm_node *node, const char *role, const in
 }
 
 // Weight (out, in, ...) and bias (out) of Gemm and Conv; area is the window's size.
-static pm_status add_weights(builder *b, pm_node *node, const int64_t *shape, uint32_t rank, int64_t area,
+static pm_status add_weights(builder *b, pm_node *node, const int64_t *shape, uint32_t rank, double area,
                              bool no_bias)
 {
-    double fan_in = (double)shape[1] * (double)area, fan_out = (double)shape[0] * (double)area;
+    double fan_in = (double)shape[1] * area, fan_out = (double)shape[0] * area;
     double limit = sqrt(relu_follows(b) ? 6 / fan_in : 6 / (fan_in + fan_out));
     pm_status status = add_param(b, node, "weight", shape, rank, limit, 0);
     if (status.code == PM_OK && !no_bias)
@@ -105,7 +105,7 @@ static pm_status build_conv(builder *b, pm_node *node, const pm_layer *layer)
         return pm_fail(PM_INVALID, "channels and kernel must be given");
     set_window(node, layer, 1);
     int64_t shape[] = {layer->channels, x->rank == 4 ? x->shape[1] : 1, layer->kernel, layer->kernel};
-    return add_weights(b, node, shape, 4, shape[2] * shape[3], layer->no_bias);
+    return add_weights(b, node, shape, 4, (double)layer->kernel * layer->kernel, layer->no_bias);
 }
 
 static pm_status build_batch_normalization(builder *b, pm_node *node, const pm_layer *layer)

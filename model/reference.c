@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { PANEL = 32 };
+
 static void relu(const float *x, float *y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -297,6 +299,23 @@ static void average_pool_backward(const pm_window *w, const float *dy, float *dx
         average_one(w, o, NULL, NULL, dy, dx);
 }
 
+static void panel_product(const pm_panel *p)
+{
+    for (size_t r = 0; r < p->rows; r++)
+        for (size_t j = 0; j < p->columns; j++) {
+            double sum = p->accumulate ? (double)p->c[r * p->c_stride + j] : 0;
+            for (size_t k = 0; k < p->depth; k++)
+                sum += (double)p->a[p->a_offsets[r] + k] * (double)p->b[p->b_offsets[k] + j];
+            p->c[r * p->c_stride + j] = (float)sum;
+        }
+}
+
+static void pack_panel(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel)
+{
+    for (size_t i = 0; i < depth * PANEL; i++)
+        panel[i] = i % PANEL < rows ? x[i % PANEL * x_stride + i / PANEL] : 0;
+}
+
 const pm_kernels *pm_reference_kernels(void)
 {
     static const pm_kernels table = {.name = "reference",
@@ -327,7 +346,10 @@ const pm_kernels *pm_reference_kernels(void)
                                      .max_pool = max_pool,
                                      .max_pool_backward = max_pool_backward,
                                      .average_pool = average_pool,
-                                     .average_pool_backward = average_pool_backward};
+                                     .average_pool_backward = average_pool_backward,
+                                     .panel = PANEL,
+                                     .panel_product = panel_product,
+                                     .pack_panel = pack_panel};
     return &table;
 }
 
