@@ -28,9 +28,12 @@ static void on_step(void *context, const pm_progress *p)
         return;
     view->shown_ms = now;
     line_over(view);
-    printf("epoch %u/%u  step %llu/%llu  loss %.4f  accuracy %.4f  %.0f images/s  %.0f s left%s", p->epoch,
-           p->epochs, (unsigned long long)p->step, (unsigned long long)p->total_steps, p->loss, p->accuracy,
-           p->images_per_second, p->seconds_left, view->terminal ? "" : "\n");
+    printf("epoch %u/%u  step %llu/%llu  loss %.4f  accuracy %.4f", p->epoch, p->epochs,
+           (unsigned long long)p->step, (unsigned long long)p->total_steps, p->loss, p->accuracy);
+    if (p->images_per_second > 0) // not before there is something to measure
+        printf("  %.0f images/s  %.0f s left", p->images_per_second, p->seconds_left);
+    if (!view->terminal)
+        putchar('\n');
     view->open = view->terminal;
     fflush(stdout);
 }

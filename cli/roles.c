@@ -2,6 +2,7 @@
 
 #include "cli/progress.h"
 #include "core/metrics.h"
+#include "model/graph.h"
 #include "net/http.h"
 #include "ps/checkpoint.h"
 #include "ps/server.h"
@@ -32,6 +33,32 @@ static void tell_address(void *context, const char *endpoint)
         o->on_bound(o->on_bound_context, endpoint);
 }
 
+static pm_status check_data(const pm_job *job, const pm_job_dataset *files, const pm_graph *graph,
+                            uint64_t *rows)
+{
+    pm_dataset *data = NULL;
+    pm_status status =
+        pm_dataset_load(&data, files, job->loss, pm_graph_input_count(graph), pm_graph_output_count(graph));
+    if (status.code == PM_OK)
+        *rows = pm_dataset_rows(data);
+    pm_dataset_destroy(&data);
+    return status;
+}
+
+// What is wrong with a model or its data is said here, once, before any member has begun.
+static pm_status check_job(const pm_job *job, uint64_t *train_rows)
+{
+    pm_graph *graph = NULL;
+    uint64_t rows;
+    pm_status status = pm_graph_from_job(&graph, job);
+    if (status.code == PM_OK)
+        status = check_data(job, &job->train, graph, train_rows);
+    if (status.code == PM_OK && job->validation)
+        status = check_data(job, job->validation, graph, &rows);
+    pm_graph_destroy(&graph);
+    return status;
+}
+
 static pm_status run_coordinator(const pm_role_options *o, face *f)
 {
     pm_job *job = NULL;
@@ -47,7 +74,7 @@ static pm_status run_coordinator(const pm_role_options *o, face *f)
                                 .stop = o->stop};
     pm_status status = pm_job_load(&job, o->job_path);
     if (status.code == PM_OK)
-        status = pm_dataset_count(&job->train, &c.train_rows);
+        status = check_job(job, &c.train_rows);
     if (status.code == PM_OK) {
         c.job = job;
         c.events.on_bound = tell_address;

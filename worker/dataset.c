@@ -84,17 +84,6 @@ uint64_t pm_dataset_rows(const pm_dataset *dataset)
     return dataset->features.shape[0];
 }
 
-pm_status pm_dataset_count(const pm_job_dataset *files, uint64_t *rows)
-{
-    pm_idx targets; // the smaller of the two
-    pm_status status = pm_idx_load(&targets, files->targets);
-    if (status.code != PM_OK)
-        return status;
-    *rows = targets.shape[0];
-    pm_idx_free(&targets);
-    return pm_ok();
-}
-
 static void read_floats(const pm_idx *idx, uint64_t row, const float *byte_value, float *out)
 {
     const unsigned char *from = idx->values + row * idx->row_count * (idx->type == PM_IDX_U8 ? 1 : 4);

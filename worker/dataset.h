@@ -18,9 +18,6 @@ void pm_dataset_destroy(pm_dataset **dataset);
 
 uint64_t pm_dataset_rows(const pm_dataset *dataset);
 
-// Number of rows of an IDX file pair without a model: what the coordinator needs to count steps.
-pm_status pm_dataset_count(const pm_job_dataset *files, uint64_t *rows) PM_CHECKED;
-
 // Writes one row's features (features floats) and its target: an int32 class or outputs floats at index `at`
 // of the arrays.
 void pm_dataset_read(const pm_dataset *dataset, uint64_t row, size_t at, float *features, void *targets);

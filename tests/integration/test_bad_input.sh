@@ -20,7 +20,7 @@ refused "a wrong key" 'bad.yaml:[0-9]+: .*lane' "$PARAMILL" train "$work/bad.yam
 sed 's/units: 32/units: x/' "$work/job.yaml" >"$work/bad.yaml"
 refused "a wrong type" 'bad.yaml:[0-9]+: ' "$PARAMILL" train "$work/bad.yaml"
 sed 's/kernel: 3/kernel: 99/' "$work/job.yaml" >"$work/bad.yaml"
-refused "a shape that does not fit" '[Ll]ayer 1.*Conv' "$PARAMILL" train "$work/bad.yaml"
+refused "a shape that does not fit" 'layers\[0\] \(Conv\)' "$PARAMILL" train "$work/bad.yaml"
 refused "a missing job" 'none.yaml' "$PARAMILL" train "$work/none.yaml"
 
 head -c 1000 "$work/train-x" >"$work/short-x"
