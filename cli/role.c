@@ -8,26 +8,24 @@
 #include <string.h>
 
 static const char USAGE[] =
-    "usage: paramill coordinator JOB.yaml --bind tcp://*:7000 [--resume]\n"
+    "usage: paramill coordinator JOB.yaml --bind tcp://*:7000 [--resume] [--stay]\n"
     "       paramill server --join tcp://HOST:7000 [--bind tcp://*:7001] [--host NAME] [--shards N]\n"
     "       paramill checkpoint --join tcp://HOST:7000 [--bind tcp://*:7002] [--host NAME]\n"
     "       paramill worker --join tcp://HOST:7000\n"
     "each also takes  --http [HOST]:PORT (metrics, /healthz, /readyz)  --log debug|info|warn|error\n"
-    "--host is the name or address under which the others reach this process\n";
+    "--host is the name or address under which the others reach this process\n"
+    "--stay keeps all roles when the job is done, so that its snapshots stay served\n";
 
-enum { BIND = 256, JOIN, HOST, HTTP, LOG, RESUME, SHARDS };
+enum { BIND = 256, JOIN, HOST, HTTP, LOG, RESUME, SHARDS, STAY };
 
 static int parse(pm_role_options *o, int argc, char **argv)
 {
-    static const struct option options[] = {{"bind", required_argument, NULL, BIND},
-                                            {"join", required_argument, NULL, JOIN},
-                                            {"host", required_argument, NULL, HOST},
-                                            {"http", required_argument, NULL, HTTP},
-                                            {"log", required_argument, NULL, LOG},
-                                            {"shards", required_argument, NULL, SHARDS},
-                                            {"resume", no_argument, NULL, RESUME},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"bind", required_argument, NULL, BIND}, {"join", required_argument, NULL, JOIN},
+        {"host", required_argument, NULL, HOST}, {"http", required_argument, NULL, HTTP},
+        {"log", required_argument, NULL, LOG},   {"shards", required_argument, NULL, SHARDS},
+        {"resume", no_argument, NULL, RESUME},   {"stay", no_argument, NULL, STAY},
+        {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
         case BIND:
@@ -50,6 +48,9 @@ static int parse(pm_role_options *o, int argc, char **argv)
             break;
         case RESUME:
             o->resume = true;
+            break;
+        case STAY:
+            o->stay = true;
             break;
         default:
             return fputs(USAGE, c == 'h' ? stdout : stderr), c == 'h' ? 0 : 2;

@@ -67,6 +67,7 @@ static pm_status run_coordinator(const pm_role_options *o, face *f)
                                 .clock = pm_clock_monotonic(),
                                 .log = f->log,
                                 .resume = o->resume,
+                                .stay = o->stay,
                                 .bind = o->bind,
                                 .events = pm_progress_events(&w.view),
                                 .metrics = f->metrics,

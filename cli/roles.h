@@ -15,7 +15,7 @@ typedef struct pm_role_options {
     pm_role role;
     int index;             // among its role, for logs; -1: not known
     const char *job_path;  // coordinator
-    bool resume;           // coordinator
+    bool resume, stay;     // coordinator
     const char *bind;      // endpoint to listen on; not for workers
     const char *join;      // the coordinator's endpoint; not for the coordinator
     const char *host;      // name or address under which others reach this process; NULL: the machine's name

@@ -99,6 +99,7 @@ static pm_status open(coordinator *c)
     const pm_roster_options roster = {.job = o->job,
                                       .train_rows = o->train_rows,
                                       .resume = o->resume,
+                                      .stay = o->stay,
                                       .absent_ms = o->absent_ms,
                                       .first_epoch = pm_wall_ms(),
                                       .events = {c, on_phase, on_step, on_validation, on_version, NULL}};

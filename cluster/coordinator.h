@@ -36,6 +36,7 @@ typedef struct pm_coordinator_options {
     const pm_job *job;   // outlives the run
     uint64_t train_rows; // of the training data
     bool resume;         // go on from the newest version in the store
+    bool stay;           // when the job is done, keep all members until *stop: the store stays served
     const char *bind;    // "tcp://host:port" (port * for a free one) or "inproc://name"
     uint32_t absent_ms;  // how long a role may be missing before the job ends; 0: 60000
     pm_coordinator_events events;

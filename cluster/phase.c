@@ -144,8 +144,14 @@ static bool advance_run(pm_roster *roster, int64_t now_ms)
         roster->finish_ms = now_ms;
     if (!finished && now_ms - roster->finish_ms < LAST_REPORTS_MS)
         return false;
-    pm_roster_stop(roster, pm_ok(), now_ms);
-    return true;
+    if (!roster->stay) {
+        pm_roster_stop(roster, pm_ok(), now_ms);
+        return true;
+    }
+    if (!roster->done)
+        tell_phase(roster, "done; the snapshots stay served");
+    roster->done = true;
+    return false;
 }
 
 bool pm_roster_advance(pm_roster *roster, int64_t now_ms)

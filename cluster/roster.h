@@ -20,6 +20,7 @@ typedef struct pm_roster_options {
     const pm_job *job; // outlives the roster
     uint64_t train_rows;
     bool resume;
+    bool stay;            // done is no reason to stop
     uint32_t absent_ms;   // 0: 60000
     uint64_t first_epoch; // grows over restarts of the coordinator: members refuse what is older than what
                           // they know

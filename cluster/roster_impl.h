@@ -53,6 +53,7 @@ struct pm_roster {
     pm_steps steps;
     uint64_t train_rows;
     bool resume;
+    bool stay, done; // done: told once that a job which stays has all its versions
     uint32_t absent_ms;
     pm_outbox outbox;
     place *places; // servers, workers, the checkpoint service

@@ -35,7 +35,7 @@ refused "rows that do not fit the model" 'a row has 784 values' "$PARAMILL" trai
 
 timeout 60 "$PARAMILL" train "$work/job.yaml" >/dev/null 2>&1 || fail "the good job"
 before=$(ls "$work/store/small/versions")
-sed 's/learning_rate: 0.003/learning_rate: 1e30/; s/kind: adam/kind: sgd/; s/epochs: 2/epochs: 9/' "$work/job.yaml" >"$work/nan.yaml"
+sed 's/learning_rate: 0.003/learning_rate: 3e38/; s/kind: adam/kind: sgd/; s/epochs: 2/epochs: 9/' "$work/job.yaml" >"$work/nan.yaml"
 refused "a loss that is no number" 'step [0-9]+' "$PARAMILL" train --resume "$work/nan.yaml"
 [ "$(ls "$work/store/small/versions")" = "$before" ] || fail "versions changed after a NaN"
 "$PARAMILL" snapshot verify "$work/store" small all >/dev/null || fail "a version does not verify"
