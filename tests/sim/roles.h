@@ -48,8 +48,7 @@ typedef struct cluster {
     uint32_t node_count;
     stored store[STORE_MAX];
     uint32_t stored_count;
-    uint64_t works;
-    uint32_t kills;
+    uint64_t works, kills, restores;
     pm_status failure; // of the first thing that must not happen
 } cluster;
 
@@ -366,7 +365,9 @@ static void poke_gather(cluster *c, node *n)
 {
     uint64_t version;
     pm_gather_tick(n->gather, c->w.now_ms);
-    if (pm_gather_wants(n->gather, &version))
+    bool wanted = pm_gather_wants(n->gather, &version);
+    c->restores += wanted;
+    if (wanted)
         for (uint32_t i = 0; i < c->stored_count; i++)
             if (c->store[i].version == version)
                 is_ok(c, pm_gather_loaded(n->gather, version, copy_cut(c, c->store[i].cut), c->w.now_ms));
