@@ -33,37 +33,67 @@ static void max_plane(const pm_window *w, const float *x, float *y, int32_t *whe
     }
 }
 
-// The common 2x2 window with stride 2 and no padding; NaN wins as above.
+enum { BLOCK = 4 }; // outputs of a 2x2 window side by side
+
+typedef float floats __attribute__((vector_size(BLOCK * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef int32_t ints
+    __attribute__((vector_size(BLOCK * sizeof(int32_t)), aligned(sizeof(int32_t)), may_alias));
+
+static inline ints choose(ints mask, ints yes, ints no)
+{
+    return (mask & yes) | (~mask & no);
+}
+
+// The larger of each pair, the first where they are equal; NaN wins as above.
+static inline floats larger(floats first, floats second)
+{
+    return (floats)choose((second > first) | (second != second), (ints)second, (ints)first);
+}
+
+// BLOCK outputs of the common 2x2 window with stride 2 and no padding. Written as vectors because compilers
+// make branches of it that are mispredicted half of the time.
+static inline void max_block_2x2(const float *top, int32_t width, float *y, int32_t *where, int32_t start)
+{
+    const floats *upper = (const floats *)top, *lower = (const floats *)(top + width);
+    const floats *upper_rest = (const floats *)(top + BLOCK),
+                 *lower_rest = (const floats *)(top + width + BLOCK);
+    const floats a = __builtin_shufflevector(*upper, *upper_rest, 0, 2, 4, 6);
+    const floats b = __builtin_shufflevector(*upper, *upper_rest, 1, 3, 5, 7);
+    const floats c = __builtin_shufflevector(*lower, *lower_rest, 0, 2, 4, 6);
+    const floats d = __builtin_shufflevector(*lower, *lower_rest, 1, 3, 5, 7);
+    const floats largest = larger(larger(larger(a, b), c), d);
+    *(floats *)y = largest;
+    if (!where)
+        return;
+    const ints zero = {0}, one = zero + 1, below = zero + width;
+    const ints place = choose(c == largest, below, below + 1);
+    *(ints *)where =
+        start + (ints){0, 2, 4, 6} + choose(a == largest, zero, choose(b == largest, one, place));
+}
+
+// A row of outputs in blocks; the last block overlaps the one before it instead of leaving a tail.
+static void max_row_2x2(const float *top, int32_t width, float *y, int32_t *where, int32_t start,
+                        int32_t outputs)
+{
+    for (int32_t done = 0; done < outputs; done += BLOCK) {
+        const int32_t at = done + BLOCK <= outputs ? done : outputs - BLOCK;
+        max_block_2x2(top + 2 * at, width, y + at, where ? where + at : NULL, start + 2 * at);
+    }
+}
+
 static void max_plane_2x2(const pm_window *w, const float *x, float *y, int32_t *where)
 {
-    for (int64_t i = 0; i < w->out_height; i++) {
-        const float *top = x + 2 * i * w->width, *bottom = top + w->width;
-        int32_t start = (int32_t)(2 * i * w->width), width = (int32_t)w->width;
-        float *out = y + i * w->out_width;
-        for (int64_t j = 0; j < w->out_width; j++) {
-            float best = top[2 * j], b = top[2 * j + 1], c = bottom[2 * j], d = bottom[2 * j + 1];
-            int32_t place = start + 2 * (int32_t)j, index = place;
-            bool take = (b > best) | (b != b);
-            best = take ? b : best;
-            index = take ? place + 1 : index;
-            take = (c > best) | (c != c);
-            best = take ? c : best;
-            index = take ? place + width : index;
-            take = (d > best) | (d != d);
-            best = take ? d : best;
-            index = take ? place + width + 1 : index;
-            out[j] = best;
-            if (where)
-                where[i * w->out_width + j] = index;
-        }
-    }
+    const int32_t width = (int32_t)w->width, outputs = (int32_t)w->out_width;
+    for (int32_t i = 0; i < (int32_t)w->out_height; i++)
+        max_row_2x2(x + 2 * (int64_t)i * width, width, y + (int64_t)i * outputs,
+                    where ? where + (int64_t)i * outputs : NULL, 2 * i * width, outputs);
 }
 
 static void max_pool(const pm_window *w, const float *x, float *y, int32_t *where)
 {
     const int64_t area = w->height * w->width, out_area = w->out_height * w->out_width;
-    const bool small = w->kernel_h == 2 && w->kernel_w == 2 && w->stride_h == 2 && w->stride_w == 2 &&
-                       !w->pad_top && !w->pad_left && !w->pad_bottom && !w->pad_right;
+    const bool small = w->out_width >= BLOCK && w->kernel_h == 2 && w->kernel_w == 2 && w->stride_h == 2 &&
+                       w->stride_w == 2 && !w->pad_top && !w->pad_left && !w->pad_bottom && !w->pad_right;
     for (int64_t c = 0; c < w->channels; c++)
         (small ? max_plane_2x2 : max_plane)(w, x + c * area, y + c * out_area,
                                             where ? where + c * out_area : NULL);
