@@ -31,7 +31,7 @@ static size_t lowest_gap(const pm_lifetime *buffer, pm_lifetime *const *placed, 
 
 pm_status pm_buffers_place(pm_lifetime *buffers, size_t count, size_t *peak)
 {
-    pm_lifetime **order = malloc((2 * count + 1) * sizeof(pm_lifetime *));
+    pm_lifetime **order = calloc(2 * count + 1, sizeof(void *));
     if (!order)
         return pm_fail(PM_NO_MEMORY, "a list of %zu buffers", count);
     pm_lifetime **placed = order + count;
@@ -39,7 +39,7 @@ pm_status pm_buffers_place(pm_lifetime *buffers, size_t count, size_t *peak)
     *peak = 0;
     for (size_t i = 0; i < count; i++)
         order[i] = &buffers[i];
-    qsort(order, count, sizeof *order, by_size);
+    qsort(order, count, sizeof(void *), by_size);
     for (size_t i = 0; i < count; i++) {
         pm_lifetime *buffer = order[i];
         if (buffer->bytes == 0) {

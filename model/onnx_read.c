@@ -473,7 +473,9 @@ pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size)
 {
     reader r = {.graph = pm_graph_create()};
     pm_onnx_text output = {0};
-    pm_status status = r.graph ? read_model(&r, pm_wire_open(bytes, size)) : pm_fail(PM_NO_MEMORY, "a graph");
+    if (!r.graph)
+        return pm_fail(PM_NO_MEMORY, "a graph");
+    pm_status status = read_model(&r, pm_wire_open(bytes, size));
     if (status.code == PM_OK)
         status = index_tensors(&r);
     if (status.code == PM_OK)

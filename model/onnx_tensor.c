@@ -131,7 +131,7 @@ pm_status pm_onnx_add_param(pm_graph *graph, const pm_onnx_tensor *tensor, uint3
     if (h.external)
         return pm_graph_add_param(graph, name, h.shape, h.rank, NULL, value);
     size_t bytes = h.raw ? h.raw_data.size : h.float_count * sizeof(float);
-    if (bytes != count * sizeof(float))
+    if (bytes != count * sizeof(float) || bytes == 0)
         return pm_fail(PM_INVALID, "initializer %.64s: %zu bytes of data for %zu values", name, bytes, count);
     float *values = malloc(bytes);
     if (!values)

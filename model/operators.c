@@ -143,7 +143,7 @@ static void window_output(const pm_window *window, pm_value *output)
 
 static pm_status infer_conv(const pm_graph *graph, const pm_node *node, pm_value *output)
 {
-    pm_window window;
+    pm_window window = {0};
     pm_status status = pm_node_window(graph, node, &window);
     if (status.code != PM_OK)
         return status;
@@ -158,7 +158,7 @@ static pm_status infer_conv(const pm_graph *graph, const pm_node *node, pm_value
 
 static pm_status infer_pool(const pm_graph *graph, const pm_node *node, pm_value *output)
 {
-    pm_window window;
+    pm_window window = {0};
     pm_status status = pm_node_window(graph, node, &window);
     if (status.code != PM_OK)
         return status;

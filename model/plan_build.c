@@ -61,7 +61,7 @@ static void plan_outputs(layout *l)
     bool kept = true; // the buffer that holds the running activation is read by some backward
     for (size_t i = 0; i < plan->task_count; i++) {
         const pm_task *task = &plan->tasks[i];
-        const pm_operator *op = task->node->op;
+        const pm_operator *op = plan->graph->nodes[i].op;
         // Flatten changes nothing, so it may share even what is kept. The graph's input is the caller's.
         bool in_place =
             i > 0 && passes_through(op) && (!plan->training || !kept || op->id == PM_OPERATOR_FLATTEN);
@@ -78,7 +78,7 @@ static void plan_outputs(layout *l)
                                                 : forward_time(i));
         if (read)
             extend(buffer, backward_time(plan, i));
-        if (plan->training && i + 1 < plan->task_count && plan->tasks[i + 1].node->op->backward_reads_input)
+        if (plan->training && i + 1 < plan->task_count && plan->graph->nodes[i + 1].op->backward_reads_input)
             extend(buffer, backward_time(plan, i + 1));
     }
 }
@@ -276,10 +276,11 @@ static pm_status build(pm_plan **plan, const pm_plan *wanted)
     p->tasks = calloc(g->node_count + 1, sizeof *p->tasks);
     p->params = calloc(g->param_count + 1, sizeof *p->params);
     p->gradients = calloc(g->param_count + 1, sizeof *p->gradients);
-    if (!p->tasks || !p->params || !p->gradients)
-        status = pm_fail(PM_NO_MEMORY, "a plan of %zu tasks", g->node_count);
-    if (status.code == PM_OK)
-        status = make_tasks(p);
+    if (!p->tasks || !p->params || !p->gradients) {
+        pm_plan_destroy(&p);
+        return pm_fail(PM_NO_MEMORY, "a plan of %zu tasks", g->node_count);
+    }
+    status = make_tasks(p);
     if (status.code == PM_OK)
         status = lay_out(p);
     if (status.code != PM_OK) {

@@ -7,7 +7,8 @@ enum { LENGTH_BYTES = 5 }; // room kept for a nested message's length: a varint 
 
 pm_wire pm_wire_open(const void *bytes, size_t size)
 {
-    return (pm_wire){.at = bytes, .end = (const unsigned char *)bytes + size};
+    const unsigned char *first = bytes;
+    return (pm_wire){.at = first, .end = size ? first + size : first};
 }
 
 pm_wire pm_wire_inner(const pm_wire_field *field)
