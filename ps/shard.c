@@ -81,15 +81,15 @@ static void answer_waiters(pm_shard *shard, shard_slice *slice)
 }
 
 // Remembers who waits for a clock to come. One answer serves all of a peer's pushes of one step, so a peer
-// waits once. A request that asks again is told that it waits.
+// waits once. again: who asks a second time is told that the shard lives.
 static pm_status wait_for(pm_shard *shard, shard_slice *slice, const pm_peer *from, uint64_t request,
-                          uint64_t clock, int64_t now_ms)
+                          uint64_t clock, bool again, int64_t now_ms)
 {
     for (uint32_t i = 0; i < slice->waiter_count; i++) {
         shard_waiter *w = &slice->waiters[i];
         if (w->clock != clock || !pm_peer_equal(&w->peer, from))
             continue;
-        if (w->request == request)
+        if (again)
             acknowledge(shard, from, request);
         w->request = request;
         w->forget_ms = now_ms + WAITER_FORGET_MS;
@@ -111,7 +111,7 @@ static pm_status wait_for(pm_shard *shard, shard_slice *slice, const pm_peer *fr
 
 // The answer to whoever wants the values of a clock: now, later or never.
 static void want(pm_shard *shard, shard_slice *slice, const pm_peer *from, const Paramill__Header *header,
-                 uint64_t clock, int64_t now_ms)
+                 uint64_t clock, bool again, int64_t now_ms)
 {
     if (clock == slice->clock || (clock + 1 == slice->clock && slice->previous)) {
         answer(shard, slice, from, header->request, clock);
@@ -121,7 +121,7 @@ static void want(pm_shard *shard, shard_slice *slice, const pm_peer *from, const
                            ? pm_fail(PM_STALE, "clock %llu of table %u slice %u is gone; it is at %llu",
                                      (unsigned long long)clock, slice->place->table, slice->place->slice,
                                      (unsigned long long)slice->clock)
-                           : wait_for(shard, slice, from, header->request, clock, now_ms);
+                           : wait_for(shard, slice, from, header->request, clock, again, now_ms);
     if (status.code != PM_OK)
         refuse(shard, from, header, status, slice->clock);
 }
@@ -145,35 +145,40 @@ static pm_status check_push(const pm_shard *shard, const shard_slice *slice, con
     return pm_ok();
 }
 
+// The last lanes of the step: the pusher waits with the others, so that it gets one answer as well.
+static void finish_step(pm_shard *shard, shard_slice *slice, const pm_peer *from,
+                        const Paramill__Header *header, int64_t now_ms)
+{
+    pm_status status = wait_for(shard, slice, from, header->request, slice->clock, false, now_ms);
+    if (status.code != PM_OK)
+        refuse(shard, from, header, status, 0);
+    answer_waiters(shard, slice);
+    pm_shard_cut(shard, slice, now_ms);
+}
+
 static void handle_push(pm_shard *shard, const pm_peer *from, const pm_message *message, int64_t now_ms)
 {
-    const Paramill__Push *push = message->header->push;
+    const Paramill__Header *header = message->header;
+    const Paramill__Push *push = header->push;
     shard_slice *slice = NULL;
+    shard_arrival arrival = ARRIVAL_DUPLICATE;
     pm_status status = check_slice(shard, push->placement, push->table, push->slice, &slice);
     if (status.code == PM_OK)
         status = check_push(shard, slice, message);
+    if (status.code == PM_OK && push->clock == slice->clock) {
+        uint32_t node = pm_block_node((pm_block){push->lane_first, push->lane_count}, shard->lanes);
+        status = pm_shard_add(shard, slice, node, message->frames[0], &arrival);
+    }
     if (status.code != PM_OK) {
-        refuse(shard, from, message->header, status, 0);
+        refuse(shard, from, header, status, 0);
         return;
     }
     shard->stats.pushes++;
-    if (push->clock < slice->clock) {
-        shard->stats.duplicates++;
-        want(shard, slice, from, message->header, push->clock + 1, now_ms);
-        return;
-    }
-    uint32_t node = pm_block_node((pm_block){push->lane_first, push->lane_count}, shard->lanes);
-    bool complete = false;
-    status = pm_shard_add(shard, slice, node, message->frames[0], &complete);
-    if (status.code != PM_OK) {
-        refuse(shard, from, message->header, status, 0);
-        return;
-    }
-    if (complete) {
-        answer_waiters(shard, slice);
-        pm_shard_cut(shard, slice, now_ms);
-    }
-    want(shard, slice, from, message->header, push->clock + 1, now_ms);
+    shard->stats.duplicates += arrival == ARRIVAL_DUPLICATE;
+    if (arrival == ARRIVAL_LAST)
+        finish_step(shard, slice, from, header, now_ms);
+    else
+        want(shard, slice, from, header, push->clock + 1, arrival == ARRIVAL_DUPLICATE, now_ms);
 }
 
 static void handle_pull(pm_shard *shard, const pm_peer *from, const pm_message *message, int64_t now_ms)
@@ -190,7 +195,7 @@ static void handle_pull(pm_shard *shard, const pm_peer *from, const pm_message *
         return;
     }
     shard->stats.pulls++;
-    want(shard, slice, from, message->header, pull->clock, now_ms);
+    want(shard, slice, from, message->header, pull->clock, true, now_ms);
 }
 
 static void handle_slice_state(pm_shard *shard, const pm_peer *from, const pm_message *message)

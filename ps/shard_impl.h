@@ -63,10 +63,15 @@ struct pm_shard {
     char *checkpoint; // name of the service that the pieces of cuts went to, NULL: none
 };
 
-// Takes a new reference of the sum of a node. *complete: that was the last one and the slice is at its next
-// clock. PM_UNAVAILABLE: no memory; the node did not arrive.
+typedef enum shard_arrival {
+    ARRIVAL_FIRST,     // some lanes are still missing
+    ARRIVAL_DUPLICATE, // these lanes were in
+    ARRIVAL_LAST       // the slice is at its next clock
+} shard_arrival;
+
+// Takes a new reference of the sum of a node. PM_UNAVAILABLE: no memory; the node did not arrive.
 pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum,
-                       bool *complete) PM_CHECKED;
+                       shard_arrival *arrival) PM_CHECKED;
 
 // Fills the slice from a piece of a version, once.
 pm_status pm_shard_restore(pm_shard *shard, shard_slice *slice, const Paramill__SliceState *state,

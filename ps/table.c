@@ -98,13 +98,13 @@ static bool update(pm_shard *shard, shard_slice *slice)
     return true;
 }
 
-pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum, bool *complete)
+pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum,
+                       shard_arrival *arrival)
 {
-    *complete = false;
-    if (pm_lane_set_covers(&slice->in, node)) {
-        shard->stats.duplicates++;
+    *arrival = ARRIVAL_DUPLICATE;
+    if (pm_lane_set_covers(&slice->in, node))
         return pm_ok();
-    }
+    *arrival = ARRIVAL_FIRST;
     for (uint32_t below; (below = pm_lane_set_below(&slice->in, node, shard->lanes));)
         drop_node(slice, below);
     slice->nodes[node] = pm_buffer_ref(sum);
@@ -114,7 +114,7 @@ pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_bu
         enough = combine(shard, slice, node / 2);
     if (enough && node == 1) {
         enough = update(shard, slice);
-        *complete = enough;
+        *arrival = ARRIVAL_LAST;
     }
     if (enough)
         return pm_ok();

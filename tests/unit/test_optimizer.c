@@ -1,0 +1,114 @@
+#include "ps/optimizer.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+enum { N = 1003, STEPS = 50 };
+
+// The rules as they are printed in their papers, in double.
+static void reference(const pm_job_optimizer *o, double rate, uint64_t step, double g, double *p, double m[2])
+{
+    double t = (double)step + 1;
+    if (o->kind != PM_OPTIMIZER_ADAMW)
+        g += o->weight_decay * *p;
+    if (o->kind == PM_OPTIMIZER_SGD) {
+        *p -= rate * g;
+    } else if (o->kind == PM_OPTIMIZER_MOMENTUM) {
+        m[0] = o->momentum * m[0] + g;
+        *p -= rate * m[0];
+    } else {
+        m[0] = o->beta1 * m[0] + (1 - o->beta1) * g;
+        m[1] = o->beta2 * m[1] + (1 - o->beta2) * g * g;
+        double mean = m[0] / (1 - pow(o->beta1, t)), square = m[1] / (1 - pow(o->beta2, t));
+        if (o->kind == PM_OPTIMIZER_ADAMW)
+            *p -= rate * o->weight_decay * *p;
+        *p -= rate * mean / (sqrt(square) + o->epsilon);
+    }
+}
+
+static float gradient(uint64_t step, size_t i)
+{
+    return (float)sin((double)(step * 131 + i * 7 + 1)) * (i % 5 == 0 ? 1e-4f : 1.0f);
+}
+
+static void compare(pm_optimizer_kind kind, double decay)
+{
+    const pm_job_optimizer o = {.kind = kind,
+                                .learning_rate = 0.01,
+                                .momentum = 0.9,
+                                .beta1 = 0.9,
+                                .beta2 = 0.999,
+                                .epsilon = 1e-8,
+                                .weight_decay = decay,
+                                .schedule = PM_SCHEDULE_COSINE,
+                                .warmup_steps = 5};
+    static float values[2][N], moments[2][N], g[N];
+    static double p[N], m[N][2];
+    memset(moments, 0, sizeof moments);
+    memset(m, 0, sizeof m);
+    for (size_t i = 0; i < N; i++)
+        p[i] = values[0][i] = (float)cos((double)i);
+    for (uint64_t s = 0; s < STEPS; s++) {
+        double rate = pm_optimizer_rate(&o, s, STEPS);
+        for (size_t i = 0; i < N; i++)
+            g[i] = gradient(s, i);
+        pm_update u = {N, g, values[s % 2], values[(s + 1) % 2], {moments[0], moments[1]}};
+        pm_optimizer_apply(&o, rate, s, &u);
+        for (size_t i = 0; i < N; i++)
+            reference(&o, rate, s, g[i], &p[i], m[i]);
+    }
+    for (size_t i = 0; i < N; i++)
+        cr_assert_float_eq(values[STEPS % 2][i], p[i], 2e-5, "kind %d element %zu: %g, reference %g",
+                           (int)kind, i, (double)values[STEPS % 2][i], p[i]);
+}
+
+Test(optimizer, every_rule_follows_its_formula)
+{
+    for (int kind = PM_OPTIMIZER_SGD; kind <= PM_OPTIMIZER_ADAMW; kind++) {
+        compare((pm_optimizer_kind)kind, 0);
+        compare((pm_optimizer_kind)kind, 0.05);
+    }
+}
+
+Test(optimizer, an_element_does_not_depend_on_where_its_slice_begins)
+{
+    const pm_job_optimizer o = {
+        .kind = PM_OPTIMIZER_ADAM, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.01};
+    static float from[N], g[N], whole[3][N], cut[3][N];
+    for (size_t i = 0; i < N; i++) {
+        from[i] = gradient(1, i);
+        g[i] = gradient(2, i);
+        whole[1][i] = cut[1][i] = gradient(3, i);
+        whole[2][i] = cut[2][i] = fabsf(gradient(4, i));
+    }
+    pm_update all = {N, g, from, whole[0], {whole[1], whole[2]}};
+    pm_optimizer_apply(&o, 0.1, 3, &all);
+    for (size_t at = 0, size = 1; at < N; at += size, size = size % 37 + 1) {
+        size_t count = size < N - at ? size : N - at;
+        pm_update part = {count, g + at, from + at, cut[0] + at, {cut[1] + at, cut[2] + at}};
+        pm_optimizer_apply(&o, 0.1, 3, &part);
+    }
+    cr_assert_eq(memcmp(whole, cut, sizeof whole), 0);
+}
+
+Test(optimizer, the_rate_warms_up_and_then_follows_its_schedule)
+{
+    pm_job_optimizer o = {.learning_rate = 0.4, .warmup_steps = 4, .schedule = PM_SCHEDULE_COSINE};
+    cr_assert_float_eq(pm_optimizer_rate(&o, 0, 104), 0.1, 1e-12);
+    cr_assert_float_eq(pm_optimizer_rate(&o, 3, 104), 0.4, 1e-12);
+    cr_assert_float_eq(pm_optimizer_rate(&o, 4, 104), 0.4, 1e-12);
+    cr_assert_float_eq(pm_optimizer_rate(&o, 54, 104), 0.2, 1e-12);
+    cr_assert_float_eq(pm_optimizer_rate(&o, 104, 104), 0.0, 1e-12);
+    o.schedule = PM_SCHEDULE_CONSTANT;
+    cr_assert_float_eq(pm_optimizer_rate(&o, 103, 104), 0.4, 1e-12);
+}
+
+Test(optimizer, statistics_move_by_the_mean_of_the_lanes)
+{
+    float sum[] = {8, -4}, from[] = {1, 2}, to[2];
+    pm_update u = {2, sum, from, to, {0}};
+    pm_statistic_apply(0.75, 4, &u);
+    cr_assert_float_eq(to[0], 0.75 * 1 + 0.25 * 2, 1e-6);
+    cr_assert_float_eq(to[1], 0.75 * 2 + 0.25 * -1, 1e-6);
+}
