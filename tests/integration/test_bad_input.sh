@@ -41,7 +41,7 @@ refused "a loss that is no number" 'step [0-9]+' "$PARAMILL" train --resume "$wo
 "$PARAMILL" snapshot verify "$work/store" small all >/dev/null || fail "a version does not verify"
 
 refused "an unreachable peer" 'tcp://127.0.0.1:1' "$PARAMILL" status tcp://127.0.0.1:1
-if command -v mpirun >/dev/null; then
+if have_mpirun; then
     code=0
     timeout -k 5 60 "${mpirun[@]}" -n 3 "$PARAMILL" train "$work/job.yaml" >"$work/out" 2>&1 || code=$?
     [ "$code" -ne 0 ] && grep -q '3 ranks; the job takes 4' "$work/out" || { cat "$work/out"; fail "too few ranks"; }

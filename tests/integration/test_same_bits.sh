@@ -21,7 +21,7 @@ for workers in 1 2 4; do
             case $how in
             embedded) run=("$PARAMILL" train) ;;
             up) run=("$PARAMILL" up) ;;
-            mpirun) command -v mpirun >/dev/null || { echo "no mpirun here: left out"; continue; }
+            mpirun) have_mpirun || { echo "left out, no usable mpirun: $name"; continue; }
                 run=("${mpirun[@]}" -n $((2 + servers + workers)) "$PARAMILL" train) ;;
             esac
             timeout -k 5 120 "${run[@]}" "$work/job.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "$name"; }
