@@ -11,7 +11,8 @@ function(pm_toolchain)
     # Contraction would let the compiler choose where to round, and the bits are part of the contract. Messages are
     # cut at their bound on purpose, hence no format-truncation.
     add_compile_options(-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
-                        -Wpointer-arith -Wwrite-strings -Wno-format-truncation -fno-math-errno -ffp-contract=off -g)
+                        -Wpointer-arith -Wwrite-strings -fno-math-errno -ffp-contract=off -g
+                        $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation>)
     add_compile_definitions(_GNU_SOURCE)
     if(PM_SANITIZE)
         add_compile_options(-fsanitize=${PM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

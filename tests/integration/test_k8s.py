@@ -63,6 +63,9 @@ class Pod:
            f"lowerdir=/,upperdir={self.root}/upper,workdir={self.root}/scratch", f"{self.root}/merged")
         with open(f"{self.root}/merged/etc/hosts", "w") as f:
             f.write("127.0.0.1 localhost\n" + hosts + f"{self.address} {self.name}\n")
+        os.makedirs(f"{self.root}/merged/data")
+        for name in ("train-x", "train-y", "test-x", "test-y"):
+            shutil.copy(f"{self.work}/{name}", f"{self.root}/merged/data/")
         shutil.copy(PARAMILL, f"{self.root}/merged/usr/local/bin/paramill")
         for mount in self.container.get("volumeMounts", []):
             path = f"{self.root}/merged{mount['mountPath']}"
@@ -81,7 +84,7 @@ class Pod:
         for key, value in env.items():
             args = [a.replace(f"$({key})", value) for a in args]
         user = str(self.spec["securityContext"]["runAsUser"])
-        command = ["ip", "netns", "exec", self.namespace, "chroot", "--userspec", f"{user}:{user}", "--groups=",
+        command = ["ip", "netns", "exec", self.namespace, "/usr/sbin/chroot", "--userspec", f"{user}:{user}", "--groups=",
                    f"{self.root}/merged", "/usr/local/bin/paramill", *args]
         self.log = open(f"{self.work}/{self.number}-{self.name}.log", "w")
         self.process = subprocess.Popen(command, env=env, stdout=self.log, stderr=self.log)
@@ -113,8 +116,8 @@ def small_job(work):
                 f.write(data[:4] + struct.pack(">I", n) + data[8:])
     with open(f"{SOURCE}/k8s/job.yaml") as f:
         job = yaml.safe_load(f)
-    job["data"] = {"train": {"features": f"{work}/train-x", "targets": f"{work}/train-y"},
-                   "validation": {"features": f"{work}/test-x", "targets": f"{work}/test-y"}}
+    job["data"] = {"train": {"features": "/data/train-x", "targets": "/data/train-y"},
+                   "validation": {"features": "/data/test-x", "targets": "/data/test-y"}}
     job["epochs"] = 2
     return yaml.safe_dump(job)
 
@@ -212,7 +215,7 @@ def main():
         for p in pods:
             p.down()
         subprocess.run(["ip", "link", "del", BRIDGE], stderr=subprocess.DEVNULL)
-        subprocess.run(["umount", base])
+        subprocess.run(["umount", "-l", base])
         os.rmdir(base)
     return 0
 
