@@ -30,10 +30,17 @@ static pm_routed_model *add_model(pm_router *router, const char *name)
     return model;
 }
 
+// What goes into logs and status pages as it came.
+static bool word(const char *text, size_t limit)
+{
+    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-");
+    return length > 0 && length < limit && text[length] == '\0';
+}
+
 static pm_status add_worker(pm_router *router, const pm_peer *peer, const Inference__WorkerHeartbeat *beat,
                             pm_routed_worker **worker)
 {
-    if (!pm_manifest_name_ok(beat->model) || !beat->name[0] || strlen(beat->name) >= sizeof(*worker)->name)
+    if (!pm_manifest_name_ok(beat->model) || !word(beat->name, sizeof(*worker)->name))
         return pm_fail(PM_INVALID, "a worker without a usable name or model name");
     pm_routed_model *model = add_model(router, beat->model);
     pm_routed_worker *w = model && router->worker_count < PM_ROUTER_WORKERS ? calloc(1, sizeof *w) : NULL;
@@ -109,8 +116,8 @@ static pm_status read_loaded(pm_router *router, pm_routed_worker *w, const Infer
         w->version = 0;
         return pm_ok();
     }
-    if (beat->active->version == 0 || strlen(beat->active->digest) >= sizeof w->digest)
-        return pm_fail(PM_INVALID, "a worker's version 0, or a digest of more than 64 digits");
+    if (beat->active->version == 0 || !word(beat->active->digest, sizeof w->digest))
+        return pm_fail(PM_INVALID, "a worker's version is 0, or its digest is none");
     pm_signature signature;
     pm_status status = pm_signature_read(&signature, beat->metadata, beat->max_rows);
     if (status.code != PM_OK)
@@ -147,6 +154,8 @@ static pm_status handle_heartbeat(pm_router *router, const pm_peer *from,
                                   const Inference__WorkerHeartbeat *beat, int64_t now_us, pm_mailbox *out)
 {
     pm_routed_worker *w = find_beating(router, from, beat, out);
+    if (!w && beat->leaving)
+        return pm_ok(); // forgotten already
     pm_status status = w ? pm_ok() : add_worker(router, from, beat, &w);
     if (status.code == PM_OK)
         status = read_loaded(router, w, beat);
