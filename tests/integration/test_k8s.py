@@ -21,6 +21,7 @@ PARAMILL, SOURCE, BUILD = os.environ["PARAMILL"], os.environ["SOURCE"], os.envir
 FASHION = "/usr/share/datasets/fashion-mnist"
 BRIDGE, NET = "pmk8s", "10.214.7"
 DEADLINE = time.time() + 240
+SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1", "TSAN_OPTIONS": "suppressions=/data/tsan.supp"}
 
 
 def skip(why):
@@ -66,6 +67,7 @@ class Pod:
         os.makedirs(f"{self.root}/merged/data")
         for name in ("train-x", "train-y", "test-x", "test-y"):
             shutil.copy(f"{self.work}/{name}", f"{self.root}/merged/data/")
+        shutil.copy(f"{SOURCE}/tests/tsan.supp", f"{self.root}/merged/data/")
         shutil.copy(PARAMILL, f"{self.root}/merged/usr/local/bin/paramill")
         for mount in self.container.get("volumeMounts", []):
             path = f"{self.root}/merged{mount['mountPath']}"
@@ -76,7 +78,7 @@ class Pod:
                     f.write(job)
 
     def start(self):
-        env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+        env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", **SANITIZERS}
         for entry in self.container.get("env", []):
             field = entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
             env[entry["name"]] = self.address if field == "status.podIP" else entry["value"]
