@@ -11,6 +11,7 @@ import zmq
 from . import inference_pb2, paramill_pb2
 
 PROTOCOL_VERSION = 1
+FRAME_MAX = 256 << 20  # bytes; a router cuts the connection of a peer that sends more
 _INVALID, _NOT_FOUND, _UNAVAILABLE, _UNSUPPORTED = 1, 2, 7, 10
 
 
@@ -86,6 +87,8 @@ class Client:
     def infer(self, array, name=""):
         """array: float32 (other types are converted), batch first. Returns an Answer."""
         array = numpy.ascontiguousarray(array, dtype=numpy.float32)
+        if array.nbytes > FRAME_MAX:
+            raise InvalidRequest(f"an input of {array.nbytes} bytes; at most {FRAME_MAX} are sent")
         begin = time.monotonic()
         number = next(self._ids)
         request = inference_pb2.ModelInferRequest(

@@ -1,0 +1,53 @@
+# Small data and jobs for the integration tests. Wants: work (a folder), fashion (the data set).
+
+# small_data ROWS: the first rows of Fashion-MNIST as plain IDX files train-x, train-y, test-x, test-y in $work.
+small_data() {
+    [ -e "$fashion/train-images-idx3-ubyte.gz" ] || skip "the package dataset-fashion-mnist is not installed"
+    python3 - "$fashion" "$work" "$1" <<'PY'
+import gzip, struct, sys
+source, target, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
+for kind, name in (("train", "train"), ("t10k", "test")):
+    n = rows if kind == "train" else max(100, rows // 4)
+    for suffix, head, row, out in (("images-idx3", 16, 784, "x"), ("labels-idx1", 8, 1, "y")):
+        data = gzip.open(f"{source}/{kind}-{suffix}-ubyte.gz").read(head + n * row)
+        with open(f"{target}/{name}-{out}", "wb") as f:
+            f.write(data[:4] + struct.pack(">I", n) + data[8:])
+PY
+}
+
+# small_job FILE STORE SERVERS WORKERS [EPOCHS]: a small model with every kind of layer that matters to the bits.
+small_job() {
+    cat >"$1" <<YAML
+name: small
+seed: 5
+model:
+  input: {name: image, shape: [1, 28, 28]}
+  layers:
+    - {op: Conv, channels: 4, kernel: 3, pad: 1, stride: 2, no_bias: true}
+    - {op: BatchNormalization}
+    - {op: Relu}
+    - {op: MaxPool, kernel: 2}
+    - {op: Flatten}
+    - {op: Dropout, ratio: 0.25}
+    - {op: Gemm, units: 32}
+    - {op: Tanh}
+    - {op: Gemm, units: 10}
+data:
+  train: {features: $work/train-x, targets: $work/train-y}
+  validation: {features: $work/test-x, targets: $work/test-y}
+loss: softmax_cross_entropy
+optimizer: {kind: adam, learning_rate: 0.003}
+batch: 64
+lanes: 8
+epochs: ${5:-2}
+cluster: {servers: $3, workers: $4}
+checkpoint: {store: $2, every_steps: 10, keep: 100}
+YAML
+}
+
+# weights STORE [VERSION]: the SHA-256 of a version's model.safetensors, of the newest by default.
+weights() {
+    local folder
+    folder=$1/small/versions/${2:-$(ls "$1/small/versions" | sort | tail -n 1)}
+    sha256sum "$folder/model.safetensors" | cut -d ' ' -f 1
+}
