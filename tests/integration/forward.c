@@ -1,7 +1,7 @@
 // The trainer's own forward pass, for comparison with what is served and with other runtimes:
 //   forward JOB.yaml model.safetensors ROWS > outputs
-// writes the raw float32 outputs of the first rows of the job's validation data, computed by the plan that the
-// trainer validates with, its parameters read by name from the weights.
+// writes the raw float32 outputs of the first rows of the job's validation data, computed by the plan that
+// the trainer validates with, its parameters read by name from the weights.
 #include "snapshot/safetensors.h"
 #include "worker/trainer.h"
 

@@ -1,10 +1,8 @@
 # What the integration tests share. PARAMILL: the binary; SOURCE: the source tree; both come from ctest.
 set -euo pipefail
-export LC_ALL=C.UTF-8
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_btl_vader_single_copy_mechanism=none
 PARAMILL=${PARAMILL:?the paramill binary}
 SOURCE=${SOURCE:?the source tree}
+. "$SOURCE/scripts/mpi-environment"
 fashion=${PARAMILL_FASHION:-/usr/share/datasets/fashion-mnist}
 
 # Open MPI unloads its plugins before the end, which the leak sanitizer cannot see through; the same code is checked for

@@ -7,7 +7,7 @@ small_data 4096
 small_job "$work/calm.yaml" "$work/calm" 2 2 6
 timeout -k 5 200 "$PARAMILL" train "$work/calm.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "undisturbed run"; }
 
-for role in worker server checkpoint; do
+for role in worker server checkpoint coordinator; do
     store=$work/$role
     small_job "$work/$role.yaml" "$store" 2 2 6
     timeout -k 5 200 "$PARAMILL" up "$work/$role.yaml" >"$work/log" 2>&1 &
