@@ -2,7 +2,7 @@
 FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
         gcc cmake ninja-build pkg-config libzmq3-dev libprotobuf-c-dev protobuf-c-compiler \
-        libopenmpi-dev libblis-dev libcyaml-dev libjansson-dev libsleef-dev zlib1g-dev libpng-dev \
+        libopenmpi-dev libblis-dev libcyaml-dev libjansson-dev zlib1g-dev libpng-dev \
         libmicrohttpd-dev libssl-dev \
     && rm -rf /var/lib/apt/lists/*
 COPY . /src
@@ -12,7 +12,7 @@ RUN cmake --preset release -DBUILD_TESTING=OFF && cmake --build --preset release
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        libzmq5 libprotobuf-c1 libopenmpi3 libblis4 libcyaml1 libjansson4 libsleef3 zlib1g libpng16-16 \
+        libzmq5 libprotobuf-c1 libopenmpi3 libgomp1 libcyaml1 libjansson4 zlib1g libpng16-16 \
         libmicrohttpd12 libssl3 dataset-fashion-mnist \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /var/lib/paramill --create-home paramill

@@ -21,7 +21,7 @@ PARAMILL, SOURCE, BUILD = os.environ["PARAMILL"], os.environ["SOURCE"], os.envir
 FASHION = "/usr/share/datasets/fashion-mnist"
 BRIDGE, NET = "pmk8s", "10.214.7"
 DEADLINE = time.time() + 240
-SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1", "TSAN_OPTIONS": "suppressions=/data/tsan.supp"}
+SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99", "TSAN_OPTIONS": "suppressions=/data/tsan.supp"}
 
 
 def skip(why):
@@ -62,6 +62,7 @@ class Pod:
             os.makedirs(f"{self.root}/{part}")
         sh("mount", "-t", "overlay", "overlay", "-o",
            f"lowerdir=/,upperdir={self.root}/upper,workdir={self.root}/scratch", f"{self.root}/merged")
+        sh("mount", "-t", "proc", "proc", f"{self.root}/merged/proc")
         with open(f"{self.root}/merged/etc/hosts", "w") as f:
             f.write("127.0.0.1 localhost\n" + hosts + f"{self.address} {self.name}\n")
         os.makedirs(f"{self.root}/merged/data")
@@ -97,6 +98,11 @@ class Pod:
         return subprocess.run(["ip", "netns", "exec", self.namespace, "curl", "-sf", "-o", "/dev/null", "-m", "2",
                                f"http://{self.address}:{port}{get['path']}"]).returncode == 0
 
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        assert code in (0, 1), f"{self.name} ended with {code} when asked to stop"  # 1: with its job unfinished
+
     def down(self):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -105,7 +111,8 @@ class Pod:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        subprocess.run(["umount", f"{self.root}/merged"], stderr=subprocess.DEVNULL)
+        for mount in ("merged/proc", "merged"):
+            subprocess.run(["umount", f"{self.root}/{mount}"], stderr=subprocess.DEVNULL)
         subprocess.run(["ip", "netns", "del", self.namespace], stderr=subprocess.DEVNULL)
 
 
@@ -155,7 +162,7 @@ def wait_for(what, condition, pods):
     print(what)
 
 
-def query(pods, work, row):
+def query(pods, work):
     router = next(p for p in pods if p.name.startswith("router"))
     sys.path.insert(0, f"{BUILD}/client/python")
     script = (
@@ -205,7 +212,9 @@ def main():
         coordinator = next(p for p in pods if p.name.startswith("coordinator"))
         wait_for("the job is done", lambda: "done;" in open(coordinator.log.name).read(), pods)
         time.sleep(2)
-        query(pods, base, 0)
+        query(pods, base)
+        for p in reversed(pods):
+            p.stop()
         print(f"{len(pods)} pods trained and served")
     except AssertionError as error:
         for p in pods:
