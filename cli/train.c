@@ -63,7 +63,7 @@ static pm_status start_members(member *members, const pm_job *job, const pm_role
     return pm_ok();
 }
 
-// The coordinator has told the members to stop; what does not by itself is halted.
+// The coordinator has told the members to stop; what does not by itself, or was told nothing, is halted.
 static void join_members(member *members, uint32_t count, atomic_bool *halt, bool at_once)
 {
     int waited_ms = at_once ? GRACE_MS : 0;
@@ -103,9 +103,7 @@ static pm_status train_embedded(const request *r)
     }
     if (status.code == PM_OK)
         status = pm_role_run(&coordinator);
-    else
-        atomic_store(&halt, true);
-    join_members(members, count, &halt, atomic_load(&halt));
+    join_members(members, count, &halt, status.code != PM_OK);
     free(members);
     pm_net_destroy(&coordinator.net);
     pm_job_destroy(&job);

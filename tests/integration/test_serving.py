@@ -102,9 +102,9 @@ def check_bits(fronts, x, outputs):
 class Bystander(threading.Thread):
     """Keeps asking well-formed questions; counts what goes wrong."""
 
-    def __init__(self, fronts, x, expected):
+    def __init__(self, fronts, x, outputs):
         super().__init__(daemon=True)
-        self.fronts, self.x, self.expected = fronts, x, expected
+        self.fronts, self.x, self.outputs = fronts, x, outputs
         self.asked = self.failed = 0
         self.ending = threading.Event()
 
@@ -114,7 +114,8 @@ class Bystander(threading.Thread):
                 row = self.asked % ROWS
                 self.asked += 1
                 try:
-                    good = client.infer(self.x[row:row + 1]).output.tobytes() == self.expected[row:row + 1].tobytes()
+                    answer = client.infer(self.x[row:row + 1])
+                    good = answer.output.tobytes() == self.outputs[answer.version][row:row + 1].tobytes()
                 except Exception as error:  # noqa: BLE001
                     print("bystander:", error)
                     good = False
@@ -161,7 +162,7 @@ def envelope(shape=(1, 1, 28, 28), datatype="FP32", name="image", model="small",
 
 
 def check_refusals(fronts, x, outputs):
-    bystander = Bystander(fronts, x, outputs[max(outputs)])
+    bystander = Bystander(fronts, x, outputs)
     bystander.start()
     front, row = fronts[0], numpy.zeros((1, 1, 28, 28), "f4").tobytes()
     with Client(fronts, "small", timeout=10) as client:
@@ -223,7 +224,7 @@ def check_labels(work, fronts, x, outputs):
 
 
 def check_failover(fronts, first, x, outputs):
-    bystander = Bystander(fronts, x, outputs[max(outputs)])
+    bystander = Bystander(fronts, x, outputs)
     bystander.start()
     load = subprocess.Popen([f"{BUILD}/bench/swap_load", "--router", ",".join(fronts), "--model", "small", "--rate", "100",
                              "--seconds", "3"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

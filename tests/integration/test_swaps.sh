@@ -29,8 +29,8 @@ start_infer() { # NAME: its process id goes to $infer
     wait_for 10 "$work/$1.log" event=serves
 }
 
-start_load() { # SECONDS
-    "$load" --router "$front" --model small --rate 200 --seconds "$1" >"$work/load" 2>&1 &
+start_load() { # SECONDS [--until-versions N]
+    "$load" --router "$front" --model small --rate 200 --seconds "$@" >"$work/load" 2>&1 &
     sender=$!
     pids+=("$sender")
 }
@@ -51,11 +51,11 @@ first=$infer
 start_infer two
 second=$infer
 
-start_load 18
-sleep 1
+start_load 120 --until-versions 11
 for version in "${versions[@]:1}"; do
+    sleep 0.5
     label "$version"
-    sleep 1.6
+    wait_for 20 "$work/router.log" "event=worker_serves .*version=$((10#$version)) "
 done
 end_load "10 swaps"
 grep -q "^11 versions answered" "$work/load" || fail "not every version answered"
