@@ -16,17 +16,5 @@ mpirun=(env "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0" mpirun)
 skip() { echo "skipped: $*"; exit 77; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
-work=$(mktemp -d)
-pids=()
-finish() {
-    local code=$?
-    trap - EXIT INT TERM
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    rm -rf "$work"
-    exit "$code"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
+. "$SOURCE/scripts/workspace"
 . "$SOURCE/tests/integration/jobs.sh"
