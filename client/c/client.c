@@ -7,6 +7,7 @@
 #include "net/loop.h"
 #include "proto/inference.pb-c.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,10 @@ typedef struct request {
     state state;
     uint64_t id;
     pm_message message;
+    uint32_t router;                        // of the last attempt
     int64_t begin_us, deadline_us, next_us; // next_us: when another attempt is due
-    pm_status last;                         // why the last attempt failed, for the final message
+    bool refused;                           // the last attempt was answered with an error
+    pm_status last;                         // the last error, for the final message
     pm_client_result result;
     pm_client_metadata *metadata; // of a METADATA_REQUEST
 } request;
@@ -60,6 +63,8 @@ static void send_request(pm_client *client, request *r)
 {
     int64_t now = pm_now_us(&client->clock);
     pm_message copy = {0};
+    r->router = client->current;
+    r->refused = false;
     r->message.header->deadline_ms = (uint32_t)((r->deadline_us - now) / 1000);
     pm_status status = pm_message_copy(&copy, &r->message);
     if (status.code == PM_OK)
@@ -67,6 +72,14 @@ static void send_request(pm_client *client, request *r)
     if (status.code != PM_OK)
         r->last = status;
     r->next_us = now + client->attempt_us;
+}
+
+// The router of r's last attempt will not do. Others may have found that already: only the first moves on, so
+// that requests under way together do not send each other back.
+static void turn_away(pm_client *client, const request *r)
+{
+    if (client->current == r->router)
+        client->current = (client->current + 1) % client->router_count;
 }
 
 static void on_error(pm_client *client, request *r, const Paramill__Error *error)
@@ -78,7 +91,8 @@ static void on_error(pm_client *client, request *r, const Paramill__Error *error
     }
     // Overloaded or without a worker: another router may do better, the same one a little later.
     r->last = status;
-    client->current = (client->current + 1) % client->router_count;
+    r->refused = true;
+    turn_away(client, r);
     int64_t wait_ms = client->router_count > 1 ? RETRY_MS : error->retry_after_ms;
     r->next_us = pm_now_us(&client->clock) + (wait_ms ? wait_ms : RETRY_MS) * 1000;
 }
@@ -120,8 +134,8 @@ static void retry(pm_client *client, request *r, int64_t now)
     }
     if (now < r->next_us)
         return;
-    if (r->last.code == PM_OK) // silence, not a refusal: the router may be gone
-        client->current = (client->current + 1) % client->router_count;
+    if (!r->refused) // silence, not a refusal: the router may be gone
+        turn_away(client, r);
     send_request(client, r);
 }
 
