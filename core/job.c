@@ -319,6 +319,8 @@ pm_status pm_job_parse(pm_job **job, const char *text, const char *origin)
                       : pm_fail(PM_INVALID, "%s: %s", origin, what);
     }
     pm_job *j = data;
+    if (!j)
+        return pm_fail(PM_INVALID, "%s: the job is empty", origin);
     fill_defaults(j);
     pm_status status = pm_wrap(check(j), "%s", origin);
     j->text = strdup(text);

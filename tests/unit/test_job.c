@@ -121,3 +121,15 @@ Test(job, a_hundred_thousand_mutations_parse_or_are_refused, .timeout = 240)
         pm_job_destroy(&job);
     }
 }
+
+Test(job, an_empty_text_is_refused)
+{
+    const char *const texts[] = {"", "\n", "# nothing\n", "---\n", "~\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        pm_job *job = NULL;
+        pm_status status = pm_job_parse(&job, texts[i], "empty.yaml");
+        cr_assert_eq(status.code, PM_INVALID, "text %zu", i);
+        cr_assert(strstr(status.message, "empty.yaml"), "%s", status.message);
+        cr_assert_null(job);
+    }
+}
