@@ -29,8 +29,8 @@ pm_status pm_loop_timer(pm_loop *loop, int interval_ms, pm_on_timer on_timer, vo
 // Runs until pm_loop_end or the stop flag. Messages that wait go before timers that are due.
 pm_status pm_loop_run(pm_loop *loop) PM_CHECKED;
 
-// One round: waits for a message or a timer, at most wait_ms (0: not at all) and never beyond 100 ms, calls what is
-// due, returns.
+// One round: waits for a message or a timer, at most wait_ms (0: not at all) and never beyond 100 ms, calls
+// what is due, returns.
 pm_status pm_loop_turn(pm_loop *loop, int wait_ms) PM_CHECKED;
 
 // From inside a callback: the loop returns after it.
