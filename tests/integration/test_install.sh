@@ -43,6 +43,11 @@ pids+=($!)
 LD_LIBRARY_PATH=$(dirname "$(find "$work/usr" -name libparamill-client.so)") timeout 60 "$work/ask" "ipc://$work/front" |
     tee "$work/out"
 grep -q '^10 outputs of version [1-9]' "$work/out" || { cat "$work/serve.log"; fail "no answer"; }
+PYTHONPATH=$(dirname "$(dirname "$(find "$work/usr" -path '*/paramill/client.py')")") timeout 60 /usr/bin/python3 -c "
+import numpy, paramill
+with paramill.Client('ipc://$work/front', 'small') as client:
+    print('Python:', client.infer(numpy.zeros((2, 1, 28, 28), 'f4')).output.shape)" | tee "$work/out"
+grep -q '^Python: (2, 10)' "$work/out" || fail "the Python client"
 nm -D --defined-only "$(find "$work/usr" -name 'libparamill-client.so')" | grep ' [TDB] ' | grep -v ' pm_client_' &&
     fail "the library shows more than its interface"
 exit 0
