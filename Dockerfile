@@ -1,10 +1,7 @@
 # One image for every role; the command chooses the role. Build: docker build -t paramill .
 FROM debian:bookworm-slim AS build
-RUN apt-get update && apt-get install -y --no-install-recommends \
-        gcc cmake ninja-build pkg-config libzmq3-dev libprotobuf-c-dev protobuf-c-compiler \
-        libopenmpi-dev libblis-dev libcyaml-dev libjansson-dev zlib1g-dev libpng-dev \
-        libmicrohttpd-dev libssl-dev \
-    && rm -rf /var/lib/apt/lists/*
+COPY scripts/packages /src/scripts/packages
+RUN /src/scripts/packages
 COPY . /src
 WORKDIR /src
 RUN cmake --preset release -DBUILD_TESTING=OFF && cmake --build --preset release \
