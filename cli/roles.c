@@ -6,6 +6,7 @@
 #include "net/http.h"
 #include "ps/checkpoint.h"
 #include "ps/server.h"
+#include "worker/augment.h"
 #include "worker/dataset.h"
 #include "worker/worker.h"
 
@@ -33,28 +34,23 @@ static void tell_address(void *context, const char *endpoint)
         o->on_bound(o->on_bound_context, endpoint);
 }
 
-static pm_status check_data(const pm_job *job, const pm_job_dataset *files, const pm_graph *graph,
-                            uint64_t *rows)
-{
-    pm_dataset *data = NULL;
-    pm_status status =
-        pm_dataset_load(&data, files, job->loss, pm_graph_input_count(graph), pm_graph_output_count(graph));
-    if (status.code == PM_OK)
-        *rows = pm_dataset_rows(data);
-    pm_dataset_destroy(&data);
-    return status;
-}
-
 // What is wrong with a model or its data is said here, once, before any member has begun.
 static pm_status check_job(const pm_job *job, uint64_t *train_rows)
 {
     pm_graph *graph = NULL;
-    uint64_t rows;
+    pm_dataset *train = NULL, *validation = NULL;
+    pm_augment *augment = NULL;
     pm_status status = pm_graph_from_job(&graph, job);
     if (status.code == PM_OK)
-        status = check_data(job, &job->train, graph, train_rows);
-    if (status.code == PM_OK && job->validation)
-        status = check_data(job, job->validation, graph, &rows);
+        status = pm_dataset_load(&train, &validation, job, pm_graph_input_count(graph),
+                                 pm_graph_output_count(graph));
+    if (status.code == PM_OK)
+        status = pm_augment_create(&augment, job);
+    if (status.code == PM_OK)
+        *train_rows = pm_dataset_rows(train);
+    pm_augment_destroy(&augment);
+    pm_dataset_destroy(&train);
+    pm_dataset_destroy(&validation);
     pm_graph_destroy(&graph);
     return status;
 }

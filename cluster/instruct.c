@@ -20,7 +20,7 @@ uint32_t pm_roster_lease(const pm_roster *roster, const place *p, pm_block block
 // A lower bound of the oldest slice: what the servers said last, and they only go forward.
 uint64_t pm_roster_clock(const pm_roster *roster)
 {
-    uint64_t oldest = roster->steps.total;
+    uint64_t oldest = roster->end;
     for (uint32_t i = 0; i < roster->place_count; i++) {
         const place *p = &roster->places[i];
         if (p->role != PARAMILL__ROLE__ROLE_SERVER)
@@ -93,7 +93,8 @@ static Paramill__Directive *make_directive(const pm_roster *roster, const place 
     d->code = roster->result.code;
     d->placement = roster->epoch;
     d->train_rows = roster->train_rows;
-    d->total_steps = roster->steps.total;
+    d->total_steps = roster->end;
+    d->limit = roster->limit;
     d->clock = pm_roster_clock(roster);
     d->published_step = roster->version ? roster->version_step : 0;
     d->heartbeat_ms = roster->job->cluster.heartbeat_ms;

@@ -92,6 +92,7 @@ static bool advance_gather(pm_roster *roster, int64_t now_ms)
     roster->start_clock = roster->version ? roster->version_step : 0;
     roster->began = true;
     pm_roster_score_reset(roster);
+    pm_roster_patience_reset(roster);
     enter(roster, PREPARE, now_ms);
     if (roster->restore_version) {
         char text[160];
@@ -130,7 +131,7 @@ static bool advance_prepare(pm_roster *roster, int64_t now_ms)
 
 static bool advance_run(pm_roster *roster, int64_t now_ms)
 {
-    if (roster->version == 0 || roster->version_step < roster->steps.total)
+    if (roster->version == 0 || roster->version_step < roster->end)
         return false;
     bool finished = true;
     for (uint32_t i = 0; i < roster->place_count; i++) {

@@ -74,13 +74,13 @@ void pm_roster_progress(const pm_roster *roster, pm_progress *progress)
     }
     *progress = (pm_progress){
         .step = step,
-        .total_steps = steps->total,
+        .total_steps = roster->end,
         .epoch = (uint32_t)(step ? (step - 1) / steps->per_epoch + 1 : 1),
         .epochs = roster->job->epochs,
         .loss = mean(roster->last.loss_sum, roster->last.rows),
         .accuracy = mean((double)roster->last.correct, roster->last.rows),
         .images_per_second = rate * roster->job->batch,
-        .seconds_left = rate > 0 ? (double)(steps->total - step) / rate : NAN,
+        .seconds_left = rate > 0 ? (double)(roster->end - step) / rate : NAN,
     };
 }
 
@@ -114,6 +114,7 @@ static void evaluation_complete(pm_roster *roster, uint64_t clock, pm_score tota
     if (roster->events.on_validation)
         roster->events.on_validation(roster->events.context, clock, mean(total.loss_sum, total.rows),
                                      mean((double)total.correct, total.rows), total.rows);
+    pm_roster_patience(roster, clock, mean(total.loss_sum, total.rows));
     if (!pm_steps_is_cut(&roster->steps, clock))
         return;
     cut_score *cut = cut_at(roster, clock);
@@ -159,7 +160,7 @@ void pm_roster_publish_scores(pm_roster *roster)
         return;
     for (int i = 0; i < CUT_SCORES; i++) {
         const cut_score *cut = &roster->cuts[i];
-        bool evaluated = roster->job->validation && pm_steps_is_epoch_end(&roster->steps, cut->clock);
+        bool evaluated = pm_job_validates(roster->job) && pm_steps_is_epoch_end(&roster->steps, cut->clock);
         uint64_t published = roster->version ? roster->version_step : 0;
         if (cut->clock > published && cut->trained && (cut->validated || !evaluated))
             publish(roster, cut);

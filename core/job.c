@@ -37,6 +37,12 @@ static const cyaml_strval_t SCHEDULES[] = {
     {"cosine", PM_SCHEDULE_COSINE},
 };
 
+static const cyaml_strval_t AUGMENTS[] = {
+    {"shift", PM_AUGMENT_SHIFT},   {"flip", PM_AUGMENT_FLIP}, {"rotate", PM_AUGMENT_ROTATE},
+    {"scale", PM_AUGMENT_SCALE},   {"crop", PM_AUGMENT_CROP}, {"noise", PM_AUGMENT_NOISE},
+    {"cutout", PM_AUGMENT_CUTOUT},
+};
+
 #define REQUIRED CYAML_FLAG_DEFAULT
 #define OPTIONAL CYAML_FLAG_OPTIONAL
 #define UINT(key, need, type, member) CYAML_FIELD_UINT(key, need, type, member)
@@ -86,10 +92,26 @@ static const cyaml_schema_field_t DATASET_FIELDS[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t AUGMENT_FIELDS[] = {
+    WORD("op", REQUIRED, pm_job_augment, op, AUGMENTS),
+    UINT("pixels", OPTIONAL, pm_job_augment, pixels),
+    REAL("probability", OPTIONAL, pm_job_augment, probability),
+    REAL("degrees", OPTIONAL, pm_job_augment, degrees),
+    REAL("factor", OPTIONAL, pm_job_augment, factor),
+    REAL("deviation", OPTIONAL, pm_job_augment, deviation),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t AUGMENT = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, pm_job_augment, AUGMENT_FIELDS)};
+
 // data.train and data.validation are neighbours in pm_job, so the mapping "data" lies over pm_job itself.
 static const cyaml_schema_field_t DATA_FIELDS[] = {
     CYAML_FIELD_MAPPING("train", REQUIRED, pm_job, train, DATASET_FIELDS),
     CYAML_FIELD_MAPPING_PTR("validation", OPTIONAL | CYAML_FLAG_POINTER, pm_job, validation, DATASET_FIELDS),
+    REAL("validation_split", OPTIONAL, pm_job, validation_split),
+    CYAML_FIELD_SEQUENCE_COUNT("augment", OPTIONAL | CYAML_FLAG_POINTER, pm_job, augment, augment_count,
+                               &AUGMENT, 1, 32),
     CYAML_FIELD_END,
 };
 
@@ -103,6 +125,12 @@ static const cyaml_schema_field_t OPTIMIZER_FIELDS[] = {
     REAL("weight_decay", OPTIONAL, pm_job_optimizer, weight_decay),
     WORD("schedule", OPTIONAL, pm_job_optimizer, schedule, SCHEDULES),
     UINT("warmup_steps", OPTIONAL, pm_job_optimizer, warmup_steps),
+    CYAML_FIELD_END,
+};
+
+// A mapping of its own in the file, a member of pm_job here.
+static const cyaml_schema_field_t EARLY_STOPPING_FIELDS[] = {
+    UINT("patience", REQUIRED, pm_job, patience),
     CYAML_FIELD_END,
 };
 
@@ -135,6 +163,9 @@ static const cyaml_schema_field_t JOB_FIELDS[] = {
     UINT("batch", REQUIRED, pm_job, batch),
     UINT("lanes", REQUIRED, pm_job, lanes),
     UINT("epochs", REQUIRED, pm_job, epochs),
+    {.key = "early_stopping",
+     .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_OPTIONAL, pm_job, EARLY_STOPPING_FIELDS)},
+     .data_offset = 0},
     UINT("staleness", OPTIONAL, pm_job, staleness),
     CYAML_FIELD_MAPPING("cluster", OPTIONAL, pm_job, cluster, CLUSTER_FIELDS),
     CYAML_FIELD_MAPPING("checkpoint", REQUIRED, pm_job, checkpoint, CHECKPOINT_FIELDS),
@@ -213,6 +244,9 @@ static void fill_defaults(pm_job *job)
     c->lease_ms = or_default(c->lease_ms, 5000);
     c->request_ms = or_default(c->request_ms, 30000);
     job->checkpoint.keep = or_default(job->checkpoint.keep, 5);
+    for (uint32_t i = 0; i < job->augment_count; i++)
+        if (job->augment[i].op == PM_AUGMENT_FLIP)
+            real_default(&job->augment[i].probability, 0.5);
     real_default(&job->optimizer.momentum, 0.9);
     real_default(&job->optimizer.beta1, 0.9);
     real_default(&job->optimizer.beta2, 0.999);
@@ -254,6 +288,47 @@ static pm_status check_layer(const pm_layer *layer, uint32_t index)
 static bool fraction(double value)
 {
     return value >= 0 && value < 1;
+}
+
+static pm_status check_augment(const pm_job_augment *a, uint32_t index)
+{
+    static const struct {
+        size_t offset; // of what the operation needs
+        bool whole;
+        double below;
+        const char *says;
+    } needs[] = {
+        [PM_AUGMENT_SHIFT] = {offsetof(pm_job_augment, pixels), true, 1 << 20, "pixels, at least 1"},
+        [PM_AUGMENT_FLIP] = {offsetof(pm_job_augment, probability), false, 1.0000001,
+                             "a probability in (0, 1]"},
+        [PM_AUGMENT_ROTATE] = {offsetof(pm_job_augment, degrees), false, 180.0000001, "degrees in (0, 180]"},
+        [PM_AUGMENT_SCALE] = {offsetof(pm_job_augment, factor), false, 1, "a factor in (0, 1)"},
+        [PM_AUGMENT_CROP] = {offsetof(pm_job_augment, factor), false, 1, "a factor in (0, 1)"},
+        [PM_AUGMENT_NOISE] = {offsetof(pm_job_augment, deviation), false, 1e6, "a deviation above 0"},
+        [PM_AUGMENT_CUTOUT] = {offsetof(pm_job_augment, pixels), true, 1 << 20, "pixels, at least 1"},
+    };
+    const char *field = (const char *)a + needs[a->op].offset;
+    double value;
+    if (needs[a->op].whole)
+        value = *(const uint32_t *)(const void *)field;
+    else
+        value = *(const double *)(const void *)field;
+    if (value > 0 && value < needs[a->op].below)
+        return pm_ok();
+    return pm_fail(PM_INVALID, "data: augment %u (%s) needs %s", index + 1, AUGMENTS[a->op].str,
+                   needs[a->op].says);
+}
+
+static pm_status check_data(const pm_job *job)
+{
+    if (!fraction(job->validation_split))
+        return pm_fail(PM_INVALID, "data: validation_split is in [0, 1)");
+    if (job->validation && job->validation_split > 0)
+        return pm_fail(PM_INVALID, "data: validation and validation_split are two answers to one question");
+    pm_status status = pm_ok();
+    for (uint32_t i = 0; i < job->augment_count && status.code == PM_OK; i++)
+        status = check_augment(&job->augment[i], i);
+    return status;
 }
 
 static pm_status check_optimizer(const pm_job_optimizer *o)
@@ -300,9 +375,18 @@ static pm_status check(const pm_job *job)
                        1 << 20);
     if (job->epochs == 0)
         return pm_fail(PM_INVALID, "epochs: at least 1");
+    if (job->patience > 0 && !pm_job_validates(job))
+        return pm_fail(PM_INVALID, "early_stopping: data has no validation rows to judge by");
+    if (job->patience > 0 && job->checkpoint.every_steps > 0)
+        return pm_fail(
+            PM_INVALID,
+            "early_stopping: the job may end after any epoch, so checkpoint is at each epoch's end; "
+            "leave every_steps out");
     if (job->staleness != 0)
         return pm_fail(PM_UNSUPPORTED, "staleness: only 0 (bulk synchronous) is built");
-    pm_status status = check_optimizer(&job->optimizer);
+    pm_status status = check_data(job);
+    if (status.code == PM_OK)
+        status = check_optimizer(&job->optimizer);
     return status.code == PM_OK ? check_cluster(&job->cluster, job->lanes) : status;
 }
 
@@ -356,6 +440,11 @@ void pm_job_destroy(pm_job **job)
     (*job)->text = NULL;
     cyaml_free(&config, &JOB, *job, 0);
     *job = NULL;
+}
+
+bool pm_job_validates(const pm_job *job)
+{
+    return job->validation || job->validation_split > 0;
 }
 
 const char *pm_op_name(pm_op op)

@@ -15,12 +15,14 @@
 //       - {op: Gemm, units: 10}
 //   data:
 //     train: {features: train-images-idx3-ubyte.gz, targets: train-labels-idx1-ubyte.gz}
-//     validation: {features: …, targets: …}             # optional
+//     validation: {features: …, targets: …}             # optional; or validation_split: 0.1
+//     augment: [{op: shift, pixels: 2}, {op: flip}]     # optional
 //   loss: softmax_cross_entropy
 //   optimizer: {kind: adam, learning_rate: 0.001}
 //   batch: 128                                          # rows of one step, all lanes together
 //   lanes: 8
 //   epochs: 3
+//   early_stopping: {patience: 5}                       # optional: epochs without a better validation loss
 //   cluster: {servers: 2, workers: 2}
 //   checkpoint: {store: store, every_steps: 500, keep: 10}
 #include "core/status.h"
@@ -74,6 +76,26 @@ typedef struct pm_job_dataset {
     char *targets;  // IDX file: unsigned bytes are classes, floats are regression targets
 } pm_job_dataset;
 
+typedef enum pm_augment_op {
+    PM_AUGMENT_SHIFT,
+    PM_AUGMENT_FLIP,
+    PM_AUGMENT_ROTATE,
+    PM_AUGMENT_SCALE,
+    PM_AUGMENT_CROP,
+    PM_AUGMENT_NOISE,
+    PM_AUGMENT_CUTOUT
+} pm_augment_op;
+
+// One entry of data.augment, applied to training rows in the order of the list.
+typedef struct pm_job_augment {
+    pm_augment_op op;
+    uint32_t pixels;    // shift: at most so far each way; cutout: the side of the square of zeros
+    double probability; // flip, left to right [0.5]
+    double degrees;     // rotate: at most so far each way
+    double factor; // scale: by 1 - factor to 1 + factor; crop: to a window of side 1 - factor to 1, stretched
+    double deviation; // noise: normal, standard deviation
+} pm_job_augment;
+
 typedef enum pm_optimizer_kind {
     PM_OPTIMIZER_SGD,
     PM_OPTIMIZER_MOMENTUM,
@@ -116,11 +138,16 @@ typedef struct pm_job {
     pm_job_model model;
     pm_job_dataset train;
     pm_job_dataset *validation; // NULL when the job has none
+    double validation_split;    // fraction of the training rows held out for validation [0]
+    pm_job_augment *augment;    // augment_count
+    uint32_t augment_count;
     pm_loss loss;
     pm_job_optimizer optimizer;
     uint32_t batch; // divisible by lanes
     uint32_t lanes; // power of two, at most PM_MAX_LANES
     uint32_t epochs;
+    uint32_t
+        patience; // early_stopping.patience: epochs without a better validation loss [0: never stops early]
     uint32_t staleness; // 0: bulk synchronous; the only one built so far, others are refused
     pm_job_cluster cluster;
     pm_job_checkpoint checkpoint;
@@ -135,6 +162,9 @@ pm_status pm_job_parse(pm_job **job, const char *text, const char *origin) PM_CH
 pm_status pm_job_load(pm_job **job, const char *path) PM_CHECKED;
 
 void pm_job_destroy(pm_job **job);
+
+// True when the job has rows to validate on.
+bool pm_job_validates(const pm_job *job);
 
 // The ONNX operator name of a layer kind: "Conv".
 const char *pm_op_name(pm_op op);

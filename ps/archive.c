@@ -2,6 +2,7 @@
 
 #include "model/graph.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,6 +192,34 @@ static pm_status describe(pm_manifest *manifest, const pm_archive_source *source
     return pm_digest_bytes(job->text, strlen(job->text), manifest->job_digest);
 }
 
+static double validation_loss(const pm_manifest *manifest)
+{
+    for (uint32_t i = 0; i < manifest->metric_count; i++)
+        if (!strcmp(manifest->metrics[i].name, "validation_loss"))
+            return manifest->metrics[i].value;
+    return INFINITY;
+}
+
+// The label "best" goes to the version with the least validation loss, the older of equals.
+static pm_status mark_best(pm_store *store, uint64_t version, double loss)
+{
+    uint64_t best;
+    double best_loss = INFINITY;
+    if (pm_store_resolve(store, "best", &best).code == PM_OK) {
+        pm_manifest *manifest = calloc(1, sizeof *manifest);
+        pm_status status =
+            manifest ? pm_store_manifest(store, best, manifest) : pm_fail(PM_NO_MEMORY, "a manifest");
+        if (status.code == PM_OK) {
+            best_loss = validation_loss(manifest);
+            pm_manifest_free(manifest);
+        }
+        free(manifest);
+        if (status.code != PM_OK)
+            return status;
+    }
+    return loss < best_loss ? pm_store_label(store, "best", version) : pm_ok();
+}
+
 pm_status pm_archive_save(pm_store *store, const pm_archive_source *source, const pm_cut *cut,
                           uint64_t *version)
 {
@@ -211,6 +240,8 @@ pm_status pm_archive_save(pm_store *store, const pm_archive_source *source, cons
         status = describe(manifest, source, cut);
     if (status.code == PM_OK)
         status = pm_version_publish(&writer, manifest);
+    if (status.code == PM_OK)
+        status = mark_best(store, *version, validation_loss(manifest));
     if (status.code == PM_OK)
         status = pm_store_retain(store, source->tables->job->checkpoint.keep);
     pm_version_abandon(&writer);

@@ -40,7 +40,8 @@ pm_status pm_store_manifest(pm_store *store, uint64_t version, pm_manifest *mani
 // Reads every file again and holds it against the manifest. PM_CORRUPT names the first that differs.
 pm_status pm_store_verify(pm_store *store, uint64_t version) PM_CHECKED;
 
-// Labels: names like versions' but not numbers, nor "newest". Setting 0 removes.
+// Labels: names like versions' but not numbers, nor "newest". Setting 0 removes. Training moves "best" to the
+// version with the least validation loss.
 typedef struct pm_label {
     char name[64];
     uint64_t version;

@@ -9,10 +9,12 @@
 
 typedef struct pm_dataset pm_dataset;
 
-// Loads both files and checks them against each other and against the model: the values of a row must be
-// features, classes must be below outputs (cross-entropy), or a target row must have outputs floats (mean
-// squared error).
-pm_status pm_dataset_load(pm_dataset **dataset, const pm_job_dataset *files, pm_loss loss, size_t features,
+// Loads the job's training rows and, when it has any, its validation rows (else *validation is NULL). Files
+// are checked against each other and against the model: the values of a row must be features, classes must be
+// below outputs (cross-entropy), or a target row must have outputs floats (mean squared error). With
+// validation_split the rows held out are the end of a seeded permutation of all rows. Both are to be
+// destroyed; they may share memory.
+pm_status pm_dataset_load(pm_dataset **train, pm_dataset **validation, const pm_job *job, size_t features,
                           size_t outputs) PM_CHECKED;
 void pm_dataset_destroy(pm_dataset **dataset);
 

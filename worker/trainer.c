@@ -21,13 +21,12 @@ static pm_status open_data(pm_trainer *t)
 {
     const pm_job *job = t->job;
     size_t in = pm_graph_input_count(t->graph), out = pm_graph_output_count(t->graph);
-    pm_status status = pm_dataset_load(&t->train, &job->train, job->loss, in, out);
+    pm_status status = pm_dataset_load(&t->train, &t->validation, job, in, out);
     if (status.code == PM_OK)
         status = pm_sampler_make(&t->sampler, job, pm_dataset_rows(t->train));
-    if (status.code != PM_OK || !job->validation)
-        return status;
-    status = pm_dataset_load(&t->validation, job->validation, job->loss, in, out);
     if (status.code == PM_OK)
+        status = pm_augment_create(&t->augment, job);
+    if (status.code == PM_OK && t->validation)
         status = pm_evaluator_create(&t->evaluator, t->inference, EVALUATION_ROWS, t->validation, job->loss,
                                      in, out);
     return status;
@@ -59,6 +58,7 @@ pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text)
 void pm_trainer_close(pm_trainer *trainer)
 {
     pm_evaluator_destroy(&trainer->evaluator);
+    pm_augment_destroy(&trainer->augment);
     pm_dataset_destroy(&trainer->validation);
     pm_dataset_destroy(&trainer->train);
     pm_plan_destroy(&trainer->inference);
@@ -74,11 +74,14 @@ pm_status pm_trainer_step(pm_trainer *trainer, uint64_t clock, pm_block block, c
 {
     float *input = pm_plan_input(trainer->training);
     void *targets = pm_plan_target(trainer->training);
-    size_t at = 0;
+    size_t at = 0, row_count = pm_graph_input_count(trainer->graph);
     for (uint32_t lane = block.first; lane < block.first + block.count; lane++)
-        for (uint32_t i = 0; i < trainer->sampler.rows_per_lane; i++)
-            pm_dataset_read(trainer->train, pm_sampler_row(&trainer->sampler, clock, lane, i), at++, input,
+        for (uint32_t i = 0; i < trainer->sampler.rows_per_lane; i++, at++) {
+            pm_dataset_read(trainer->train, pm_sampler_row(&trainer->sampler, clock, lane, i), at, input,
                             targets);
+            if (trainer->augment)
+                pm_augment_row(trainer->augment, clock, lane, i, input + at * row_count);
+        }
     *step = (pm_step){.seed = trainer->job->seed,
                       .step = clock,
                       .first_lane = block.first,

@@ -3,6 +3,7 @@
 #include "cluster/lanes.h"
 #include "core/job.h"
 #include "model/plan.h"
+#include "worker/augment.h"
 #include "worker/dataset.h"
 #include "worker/evaluate.h"
 
@@ -11,6 +12,7 @@ typedef struct pm_trainer {
     pm_graph *graph;
     pm_plan *training, *inference;  // the inference plan reads the training plan's parameters
     pm_dataset *train, *validation; // validation is NULL when the job has none
+    pm_augment *augment;            // NULL when the job has none
     pm_evaluator *evaluator;
     pm_sampler sampler;
     uint64_t *counts; // floats of each table

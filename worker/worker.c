@@ -227,6 +227,19 @@ static pm_status train_block(worker *w)
     return report(w, false, step.loss, step.correct, rows);
 }
 
+// Until the coordinator lets the step begin: with early stopping, it waits for the last validation but one.
+static pm_status await_limit(worker *w)
+{
+    uint64_t epoch = current(w)->epoch;
+    pm_status status = pm_ok();
+    while (status.code == PM_OK && w->clock >= current(w)->limit && w->clock < current(w)->total_steps) {
+        if (!running(w, epoch))
+            return pm_fail(PM_STALE, "the job went on");
+        status = turn(w);
+    }
+    return status;
+}
+
 // What is to be done for a block at a clock: validation at an epoch's end, then the step, unless it was the
 // last.
 static pm_status work_block(worker *w)
@@ -234,7 +247,9 @@ static pm_status work_block(worker *w)
     pm_status status = pm_ok();
     if (w->trainer.evaluator && w->clock > 0 && pm_steps_is_epoch_end(&w->steps, w->clock))
         status = evaluate_block(w);
-    if (status.code == PM_OK && w->clock < w->steps.total)
+    if (status.code == PM_OK && w->clock < current(w)->total_steps)
+        status = await_limit(w);
+    if (status.code == PM_OK && w->clock < current(w)->total_steps)
         status = train_block(w);
     return status;
 }
@@ -284,7 +299,7 @@ static pm_status work_clock(worker *w, uint64_t epoch, bool *idle)
         } else if (current(w)->n_leases == 0) {
             *idle = true;
             return pm_ok();
-        } else if (w->clock >= w->steps.total || pm_exchange_done(w->exchange, w->clock + 1)) {
+        } else if (w->clock >= current(w)->total_steps || pm_exchange_done(w->exchange, w->clock + 1)) {
             return pm_ok();
         } else {
             status = turn(w);
@@ -323,7 +338,7 @@ static pm_status run_epoch(worker *w)
         }
         if (status.code != PM_OK)
             break;
-        if (!idle && w->clock < w->steps.total) {
+        if (!idle && w->clock < current(w)->total_steps) {
             w->clock++;
             continue;
         }

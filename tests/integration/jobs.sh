@@ -35,6 +35,7 @@ model:
 data:
   train: {features: $work/train-x, targets: $work/train-y}
   validation: {features: $work/test-x, targets: $work/test-y}
+  augment: [{op: shift, pixels: 2}, {op: rotate, degrees: 10}, {op: noise, deviation: 0.05}, {op: cutout, pixels: 4}]
 loss: softmax_cross_entropy
 optimizer: {kind: adam, learning_rate: 0.003}
 batch: 64

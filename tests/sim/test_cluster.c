@@ -222,7 +222,7 @@ Test(cluster, faults_do_not_change_the_bits, .timeout = 280)
     if (!one && seeds >= 20) { // the histories are worth something
         cr_assert_gt(lost, 0);
         cr_assert_gt(kills, seeds / 2);
-        cr_assert_gt(restores, seeds / 10, "some servers died and the job went back to a version");
+        cr_assert_gt(restores, seeds / 20, "some servers died and the job went back to a version");
     }
 }
 

@@ -3,6 +3,7 @@
 #include "tests/unit/cluster_kit.h"
 
 #include <ftw.h>
+#include <math.h>
 #include <unistd.h>
 
 // A model whose first table (500, 600) has two slices, with statistics among its tables.
@@ -140,6 +141,25 @@ Test(archive, the_manifest_says_what_it_is_and_whence_it_came)
     cr_assert(found);
     pm_manifest_free(&m);
     pm_cut_destroy(&cut);
+    drop(&k);
+}
+
+Test(archive, best_goes_to_the_least_validation_loss_and_is_kept)
+{
+    kit k;
+    make(&k);
+    const pm_archive_source source = {&k.tables, NULL, 100};
+    const double losses[] = {0.5, 0.3, NAN, 0.4, 0.3, 0.6, 0.7};
+    for (size_t i = 0; i < sizeof losses / sizeof losses[0]; i++) {
+        pm_cut *cut = cut_of(&k, i + 1);
+        uint64_t version = 0, best = 0;
+        cut->validated = !isnan(losses[i]);
+        cut->validation_loss = losses[i];
+        ok(pm_archive_save(k.store, &source, cut, &version));
+        ok(pm_store_resolve(k.store, "best", &best));
+        cr_assert_eq(best, i == 0 ? 1 : 2, "after version %zu", i + 1);
+        pm_cut_destroy(&cut);
+    }
     drop(&k);
 }
 

@@ -19,6 +19,7 @@ static const char GOOD[] = "name: fashion\n"
                            "data:\n"
                            "  train: {features: a, targets: b}\n"
                            "  validation: {features: c, targets: d}\n"
+                           "  augment: [{op: shift, pixels: 2}, {op: flip}, {op: crop, factor: 0.25}]\n"
                            "loss: softmax_cross_entropy\n"
                            "optimizer: {kind: adam, learning_rate: 0.001}\n"
                            "batch: 64\n"
@@ -45,6 +46,10 @@ Test(job, every_key_reaches_its_member)
     cr_assert_eq(job->model.layers[5].units, 10);
     cr_assert_str_eq(job->train.targets, "b");
     cr_assert_str_eq(job->validation->features, "c");
+    cr_assert_eq(job->augment_count, 3);
+    cr_assert_eq(job->augment[0].pixels, 2);
+    cr_assert_float_eq(job->augment[1].probability, 0.5, 1e-12);
+    cr_assert_eq(job->augment[2].op, PM_AUGMENT_CROP);
     cr_assert_eq(job->optimizer.kind, PM_OPTIMIZER_ADAM);
     cr_assert_float_eq(job->optimizer.beta2, 0.999, 1e-12);
     cr_assert_eq(job->cluster.servers, 2);
