@@ -86,7 +86,7 @@ static void refused(const char *from, const char *to, const char *line, const ch
 Test(job, wrong_keys_types_and_values_are_refused_with_line_and_reason)
 {
     refused("seed: 7", "sed: 7", "job.yaml:2:", "sed");
-    refused("batch: 64", "batch: many", "job.yaml:17:", "many");
+    refused("batch: 64", "batch: many", "job.yaml:18:", "many");
     refused("op: Relu", "op: Rel", "job.yaml:7:", "Rel");
     refused("loss: softmax_cross_entropy\n", "", "job.yaml:", "loss");
     refused("batch: 64", "batch: 63", "job.yaml", "batch: 63");
@@ -96,8 +96,14 @@ Test(job, wrong_keys_types_and_values_are_refused_with_line_and_reason)
     refused("units: 10", "channels: 10", "job.yaml", "layer 6 (Gemm) needs units");
     refused("workers: 3", "workers: 9", "job.yaml", "9 workers for 8 lanes");
     refused("epochs: 2", "epochs: 2\nstaleness: 1", "job.yaml", "staleness");
-    refused("batch: 64", "batch: 99999999999", "job.yaml:17:", "99999999999");
+    refused("batch: 64", "batch: 99999999999", "job.yaml:18:", "99999999999");
     refused("seed: 7", "seed: [1", "job.yaml", "");
+    refused("op: shift", "op: shove", "job.yaml:", "shove");
+    refused("factor: 0.25", "factor: 1.5", "job.yaml", "augment 3 (crop) needs a factor in (0, 1)");
+    refused("{op: shift, pixels: 2}", "{op: noise}", "job.yaml", "augment 1 (noise) needs a deviation");
+    refused("{features: c, targets: d}", "{features: c, targets: d}\n  validation_split: 0.1", "job.yaml",
+            "validation_split");
+    refused("epochs: 2", "epochs: 2\nearly_stopping: {patience: 3}", "job.yaml", "every_steps");
 }
 
 Test(job, a_missing_file_is_named)
