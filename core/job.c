@@ -3,6 +3,7 @@
 #include "core/text.h"
 
 #include <cyaml/cyaml.h>
+#include <fnmatch.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -115,6 +116,14 @@ static const cyaml_schema_field_t DATA_FIELDS[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t RATE_FIELDS[] = {
+    TEXT("match", REQUIRED, pm_job_rate, match),
+    REAL("factor", REQUIRED, pm_job_rate, factor),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t RATE = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, pm_job_rate, RATE_FIELDS)};
+
 static const cyaml_schema_field_t OPTIMIZER_FIELDS[] = {
     WORD("kind", REQUIRED, pm_job_optimizer, kind, OPTIMIZERS),
     REAL("learning_rate", REQUIRED, pm_job_optimizer, learning_rate),
@@ -125,6 +134,8 @@ static const cyaml_schema_field_t OPTIMIZER_FIELDS[] = {
     REAL("weight_decay", OPTIONAL, pm_job_optimizer, weight_decay),
     WORD("schedule", OPTIONAL, pm_job_optimizer, schedule, SCHEDULES),
     UINT("warmup_steps", OPTIONAL, pm_job_optimizer, warmup_steps),
+    CYAML_FIELD_SEQUENCE_COUNT("learning_rates", OPTIONAL | CYAML_FLAG_POINTER, pm_job_optimizer, rates,
+                               rate_count, &RATE, 1, 1000),
     CYAML_FIELD_END,
 };
 
@@ -339,6 +350,10 @@ static pm_status check_optimizer(const pm_job_optimizer *o)
         return pm_fail(PM_INVALID, "optimizer: momentum, beta1 and beta2 are in [0, 1)");
     if (!(o->epsilon > 0) || !(o->weight_decay >= 0) || !isfinite(o->weight_decay))
         return pm_fail(PM_INVALID, "optimizer: epsilon is above 0, weight_decay 0 or above");
+    for (uint32_t i = 0; i < o->rate_count; i++)
+        if (!(o->rates[i].factor >= 0) || !isfinite(o->rates[i].factor))
+            return pm_fail(PM_INVALID, "optimizer: learning_rates %u (%s): factor is 0 or above", i + 1,
+                           o->rates[i].match);
     return pm_ok();
 }
 
@@ -440,6 +455,14 @@ void pm_job_destroy(pm_job **job)
     (*job)->text = NULL;
     cyaml_free(&config, &JOB, *job, 0);
     *job = NULL;
+}
+
+double pm_job_rate_factor(const pm_job_optimizer *optimizer, const char *parameter)
+{
+    for (uint32_t i = 0; i < optimizer->rate_count; i++)
+        if (fnmatch(optimizer->rates[i].match, parameter, 0) == 0)
+            return optimizer->rates[i].factor;
+    return 1;
 }
 
 bool pm_job_validates(const pm_job *job)

@@ -105,6 +105,12 @@ typedef enum pm_optimizer_kind {
 
 typedef enum pm_schedule { PM_SCHEDULE_CONSTANT, PM_SCHEDULE_COSINE } pm_schedule;
 
+// One entry of optimizer.learning_rates: what parameters whose names match learn at.
+typedef struct pm_job_rate {
+    char *match;   // a shell pattern: "conv*.weight"
+    double factor; // of the learning rate; 0: the parameter stays as it is
+} pm_job_rate;
+
 typedef struct pm_job_optimizer {
     pm_optimizer_kind kind;
     double learning_rate;
@@ -115,6 +121,8 @@ typedef struct pm_job_optimizer {
     double weight_decay; // L2 for sgd, momentum and adam; decoupled for adamw [0]
     pm_schedule schedule;
     uint32_t warmup_steps; // linear ramp from 0 [0]
+    pm_job_rate *rates;    // rate_count; the first that matches a name counts, [1] where none does
+    uint32_t rate_count;
 } pm_job_optimizer;
 
 typedef struct pm_job_cluster {
@@ -165,6 +173,9 @@ void pm_job_destroy(pm_job **job);
 
 // True when the job has rows to validate on.
 bool pm_job_validates(const pm_job *job);
+
+// The factor of the learning rate of a parameter.
+double pm_job_rate_factor(const pm_job_optimizer *optimizer, const char *parameter);
 
 // The ONNX operator name of a layer kind: "Conv".
 const char *pm_op_name(pm_op op);

@@ -20,6 +20,7 @@ typedef struct pm_table_spec {
     uint64_t count;
     bool statistic;
     double momentum;      // statistic: weight of the old value
+    double rate;          // parameter: factor of the learning rate
     const float *initial; // count floats
 } pm_table_spec;
 

@@ -87,7 +87,8 @@ static bool update(pm_shard *shard, shard_slice *slice)
     if (table->statistic)
         pm_statistic_apply(table->momentum, shard->lanes, &u);
     else
-        pm_optimizer_apply(optimizer, pm_optimizer_rate(optimizer, slice->clock, shard->steps.total),
+        pm_optimizer_apply(optimizer,
+                           table->rate * pm_optimizer_rate(optimizer, slice->clock, shard->steps.total),
                            slice->clock, &u);
     pm_buffer_unref(&slice->previous);
     slice->previous = slice->values;

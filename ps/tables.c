@@ -16,7 +16,12 @@ pm_status pm_tables_make(pm_tables *tables, const char *job_text)
         return pm_fail(PM_NO_MEMORY, "%u tables", tables->count);
     for (uint32_t t = 0; t < tables->count; t++) {
         const pm_param *p = pm_graph_param(tables->graph, t);
-        tables->specs[t] = (pm_table_spec){p->count, p->kind == PM_PARAM_STATISTIC, p->momentum, p->initial};
+        double rate = pm_job_rate_factor(&tables->job->optimizer, p->name);
+        tables->specs[t] = (pm_table_spec){.count = p->count,
+                                           .statistic = p->kind == PM_PARAM_STATISTIC,
+                                           .momentum = rate == 0 ? 1 : p->momentum,
+                                           .rate = rate,
+                                           .initial = p->initial};
     }
     return pm_ok();
 }

@@ -37,7 +37,7 @@ data:
   validation: {features: $work/test-x, targets: $work/test-y}
   augment: [{op: shift, pixels: 2}, {op: rotate, degrees: 10}, {op: noise, deviation: 0.05}, {op: cutout, pixels: 4}]
 loss: softmax_cross_entropy
-optimizer: {kind: adam, learning_rate: 0.003}
+optimizer: {kind: adam, learning_rate: 0.003, learning_rates: [{match: "gemm1.*", factor: 0.5}]}
 batch: 64
 lanes: 8
 epochs: ${5:-2}

@@ -43,7 +43,7 @@ static void make_job(cluster *c, world *w)
     for (uint32_t t = 0; t < TABLES; t++) {
         for (uint64_t i = 0; i < COUNTS[t]; i++)
             c->initial[t][i] = (float)(int32_t)(t * 1000 + i * 37 % 101 - 50) * 0.01f;
-        c->tables[t] = (pm_table_spec){COUNTS[t], t == 1, 0.9, c->initial[t]};
+        c->tables[t] = (pm_table_spec){COUNTS[t], t == 1, 0.9, 1, c->initial[t]};
     }
 }
 

@@ -5,28 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char GOOD[] = "name: fashion\n"
-                           "seed: 7\n"
-                           "model:\n"
-                           "  input: {name: image, shape: [1, 28, 28]}\n"
-                           "  layers:\n"
-                           "    - {op: Conv, channels: 8, kernel: 3, pad: 1}\n"
-                           "    - {op: Relu}\n"
-                           "    - {op: MaxPool, kernel: 2}\n"
-                           "    - {op: Flatten}\n"
-                           "    - {op: Dropout}\n"
-                           "    - {op: Gemm, units: 10}\n"
-                           "data:\n"
-                           "  train: {features: a, targets: b}\n"
-                           "  validation: {features: c, targets: d}\n"
-                           "  augment: [{op: shift, pixels: 2}, {op: flip}, {op: crop, factor: 0.25}]\n"
-                           "loss: softmax_cross_entropy\n"
-                           "optimizer: {kind: adam, learning_rate: 0.001}\n"
-                           "batch: 64\n"
-                           "lanes: 8\n"
-                           "epochs: 2\n"
-                           "cluster: {servers: 2, workers: 3}\n"
-                           "checkpoint: {store: store, every_steps: 100}\n";
+static const char GOOD[] =
+    "name: fashion\n"
+    "seed: 7\n"
+    "model:\n"
+    "  input: {name: image, shape: [1, 28, 28]}\n"
+    "  layers:\n"
+    "    - {op: Conv, channels: 8, kernel: 3, pad: 1}\n"
+    "    - {op: Relu}\n"
+    "    - {op: MaxPool, kernel: 2}\n"
+    "    - {op: Flatten}\n"
+    "    - {op: Dropout}\n"
+    "    - {op: Gemm, units: 10}\n"
+    "data:\n"
+    "  train: {features: a, targets: b}\n"
+    "  validation: {features: c, targets: d}\n"
+    "  augment: [{op: shift, pixels: 2}, {op: flip}, {op: crop, factor: 0.25}]\n"
+    "loss: softmax_cross_entropy\n"
+    "optimizer: {kind: adam, learning_rate: 0.001, learning_rates: [{match: \"conv*\", factor: 0.1}]}\n"
+    "batch: 64\n"
+    "lanes: 8\n"
+    "epochs: 2\n"
+    "cluster: {servers: 2, workers: 3}\n"
+    "checkpoint: {store: store, every_steps: 100}\n";
 
 Test(job, every_key_reaches_its_member)
 {
@@ -51,6 +52,8 @@ Test(job, every_key_reaches_its_member)
     cr_assert_float_eq(job->augment[1].probability, 0.5, 1e-12);
     cr_assert_eq(job->augment[2].op, PM_AUGMENT_CROP);
     cr_assert_eq(job->optimizer.kind, PM_OPTIMIZER_ADAM);
+    cr_assert_float_eq(pm_job_rate_factor(&job->optimizer, "conv1.weight"), 0.1, 1e-12);
+    cr_assert_float_eq(pm_job_rate_factor(&job->optimizer, "gemm1.weight"), 1, 1e-12);
     cr_assert_float_eq(job->optimizer.beta2, 0.999, 1e-12);
     cr_assert_eq(job->cluster.servers, 2);
     cr_assert_eq(job->cluster.workers, 3);
@@ -98,6 +101,7 @@ Test(job, wrong_keys_types_and_values_are_refused_with_line_and_reason)
     refused("epochs: 2", "epochs: 2\nstaleness: 1", "job.yaml", "staleness");
     refused("batch: 64", "batch: 99999999999", "job.yaml:18:", "99999999999");
     refused("seed: 7", "seed: [1", "job.yaml", "");
+    refused("factor: 0.1", "factor: -0.1", "job.yaml", "learning_rates 1 (conv*)");
     refused("op: shift", "op: shove", "job.yaml:", "shove");
     refused("factor: 0.25", "factor: 1.5", "job.yaml", "augment 3 (crop) needs a factor in (0, 1)");
     refused("{op: shift, pixels: 2}", "{op: noise}", "job.yaml", "augment 1 (noise) needs a deviation");

@@ -6,12 +6,12 @@
 enum { LANES = 4, FLOATS = 3 };
 
 static const float INITIAL[FLOATS] = {10, 20, 30};
-static const pm_table_spec TABLE = {FLOATS, false, 0, INITIAL};
+static const pm_table_spec TABLE = {FLOATS, false, 0, 1, INITIAL};
 
-static pm_shard *make(const pm_job *job, uint64_t restore_version)
+static pm_shard *make_of(const pm_table_spec *table, const pm_job *job, uint64_t restore_version)
 {
     pm_shard *shard = NULL;
-    const pm_shard_options options = {job, &TABLE, 1, 0};
+    const pm_shard_options options = {job, table, 1, 0};
     ok(pm_shard_create(&shard, &options));
     Paramill__Directive *d = kit_directive(PARAMILL__DIRECTIVE__VERB__PREPARE, 1, 1, LANES);
     d->restore_version = restore_version;
@@ -19,6 +19,11 @@ static pm_shard *make(const pm_job *job, uint64_t restore_version)
     ok(pm_shard_direct(shard, d, 0));
     paramill__directive__free_unpacked(d, NULL);
     return shard;
+}
+
+static pm_shard *make(const pm_job *job, uint64_t restore_version)
+{
+    return make_of(&TABLE, job, restore_version);
 }
 
 static void say(pm_shard *shard, uint8_t peer, pm_message message)
@@ -91,6 +96,22 @@ Test(shard, the_last_lane_makes_the_step_and_answers_all)
     cr_assert_eq(s.values[0], 10 - 7);
     cr_assert_eq(pm_shard_clock(shard), 1);
     pm_shard_destroy(&shard);
+}
+
+Test(shard, a_table_learns_at_its_own_rate)
+{
+    const double rates[] = {0, 0.5, 1};
+    for (int i = 0; i < 3; i++) {
+        pm_job job = kit_job(LANES, 1, 1);
+        pm_table_spec table = TABLE;
+        table.rate = rates[i];
+        pm_shard *shard = make_of(&table, &job, 0);
+        push(shard, 1, 0, 0, 4, 4);
+        sent s = take(shard);
+        cr_assert_eq(s.clock, 1);
+        cr_assert_eq(s.values[2], 30 - 4 * rates[i]);
+        pm_shard_destroy(&shard);
+    }
 }
 
 Test(shard, push_seen_twice_is_applied_once)
