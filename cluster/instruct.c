@@ -94,7 +94,7 @@ static Paramill__Directive *make_directive(const pm_roster *roster, const place 
     d->placement = roster->epoch;
     d->train_rows = roster->train_rows;
     d->total_steps = roster->end;
-    d->limit = roster->limit;
+    d->limit = pm_roster_limit(roster);
     d->clock = pm_roster_clock(roster);
     d->published_step = roster->version ? roster->version_step : 0;
     d->heartbeat_ms = roster->job->cluster.heartbeat_ms;

@@ -70,8 +70,8 @@ struct pm_roster {
     int64_t finish_ms; // when the last version was seen with workers still at their accounts; 0: not yet
     pm_status result;
 
-    uint64_t end, limit; // the job's last clock; how far workers may go before the next validation is known
-    double best_loss;    // of validation, in this epoch of the job
+    uint64_t end;     // the job's last clock
+    double best_loss; // of validation, in this epoch of the job
     uint64_t best_clock, judged_clock;
 
     pm_tally *train, *evaluation;
@@ -116,6 +116,7 @@ void pm_roster_progress(const pm_roster *roster, pm_progress *progress);
 // patience.c
 void pm_roster_patience_reset(pm_roster *roster);
 void pm_roster_patience(pm_roster *roster, uint64_t clock, double loss); // of a validation
+uint64_t pm_roster_limit(const pm_roster *roster);                       // no worker begins this step yet
 
 // page.c: JSON, owned by the caller; NULL when out of memory.
 char *pm_roster_page(const pm_roster *roster, int64_t now_ms);

@@ -48,7 +48,7 @@ void pm_evaluator_destroy(pm_evaluator **evaluator)
     *evaluator = NULL;
 }
 
-static void score_class(const float *logits, size_t outputs, int32_t target, pm_evaluation *result)
+static double score_class(const float *logits, size_t outputs, int32_t target, uint64_t *correct)
 {
     size_t best = 0;
     double sum = 0;
@@ -56,39 +56,58 @@ static void score_class(const float *logits, size_t outputs, int32_t target, pm_
         best = logits[i] > logits[best] ? i : best;
     for (size_t i = 0; i < outputs; i++)
         sum += exp((double)logits[i] - logits[best]);
-    result->loss_sum += log(sum) + logits[best] - logits[target];
-    result->correct += best == (size_t)target;
+    *correct += best == (size_t)target;
+    return log(sum) + logits[best] - logits[target];
 }
 
-static void score(const pm_evaluator *e, uint32_t row, pm_evaluation *result)
+// The loss of a row.
+static double score(const pm_evaluator *e, uint32_t row, uint64_t *correct)
 {
     const float *output = e->output + row * e->outputs;
-    if (e->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY) {
-        score_class(output, e->outputs, ((const int32_t *)e->targets)[row], result);
-        return;
-    }
+    if (e->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY)
+        return score_class(output, e->outputs, ((const int32_t *)e->targets)[row], correct);
     const float *target = (const float *)e->targets + row * e->outputs;
     double sum = 0;
     for (size_t i = 0; i < e->outputs; i++)
         sum += ((double)output[i] - target[i]) * ((double)output[i] - target[i]);
-    result->loss_sum += sum / (double)e->outputs;
+    return sum / (double)e->outputs;
+}
+
+// The rows [row, end) of one lane.
+static pm_status run_lane(pm_evaluator *e, uint64_t row, uint64_t end, double *loss, uint64_t *correct)
+{
+    *loss = 0;
+    while (row < end) {
+        uint32_t n = end - row < e->max_rows ? (uint32_t)(end - row) : e->max_rows;
+        for (uint32_t i = 0; i < n; i++)
+            pm_dataset_read(e->dataset, row + i, i, e->input, e->targets);
+        pm_status status = pm_plan_infer(e->plan, e->input, n, e->output);
+        if (status.code != PM_OK)
+            return status;
+        for (uint32_t i = 0; i < n; i++)
+            *loss += score(e, i, correct);
+        row += n;
+    }
+    return pm_ok();
+}
+
+static double tree_sum(const double *values, uint32_t count)
+{
+    return count == 1 ? values[0] : tree_sum(values, count / 2) + tree_sum(values + count / 2, count / 2);
 }
 
 pm_status pm_evaluator_run(pm_evaluator *evaluator, pm_block block, uint32_t lanes, pm_evaluation *result)
 {
     uint64_t all = pm_dataset_rows(evaluator->dataset);
-    uint64_t row = all * block.first / lanes, end = all * (block.first + block.count) / lanes;
-    *result = (pm_evaluation){0, 0, end - row};
-    while (row < end) {
-        uint32_t n = end - row < evaluator->max_rows ? (uint32_t)(end - row) : evaluator->max_rows;
-        for (uint32_t i = 0; i < n; i++)
-            pm_dataset_read(evaluator->dataset, row + i, i, evaluator->input, evaluator->targets);
-        pm_status status = pm_plan_infer(evaluator->plan, evaluator->input, n, evaluator->output);
+    double loss[PM_MAX_LANES];
+    *result = (pm_evaluation){0, 0, all * (block.first + block.count) / lanes - all * block.first / lanes};
+    for (uint32_t i = 0; i < block.count; i++) {
+        uint64_t lane = block.first + i;
+        pm_status status =
+            run_lane(evaluator, all * lane / lanes, all * (lane + 1) / lanes, &loss[i], &result->correct);
         if (status.code != PM_OK)
             return status;
-        for (uint32_t i = 0; i < n; i++)
-            score(evaluator, i, result);
-        row += n;
     }
+    result->loss_sum = tree_sum(loss, block.count);
     return pm_ok();
 }

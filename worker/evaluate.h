@@ -8,7 +8,8 @@
 typedef struct pm_evaluator pm_evaluator;
 
 typedef struct pm_evaluation {
-    double loss_sum;  // over rows: cross-entropy, or the mean of the squared errors of a row
+    double
+        loss_sum; // over rows, along the tree of lanes: cross-entropy, or the mean of a row's squared errors
     uint64_t correct; // rows whose largest output is the class; 0 for regression
     uint64_t rows;
 } pm_evaluation;
@@ -20,5 +21,6 @@ pm_status pm_evaluator_create(pm_evaluator **evaluator, pm_plan *plan, uint32_t 
                               size_t outputs) PM_CHECKED;
 void pm_evaluator_destroy(pm_evaluator **evaluator);
 
+// block is an aligned block of lanes. The sum of two neighbours' loss_sum is that of both, bit for bit.
 pm_status pm_evaluator_run(pm_evaluator *evaluator, pm_block block, uint32_t lanes,
                            pm_evaluation *result) PM_CHECKED;

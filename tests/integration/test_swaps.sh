@@ -6,7 +6,7 @@ BUILD=${BUILD:?the build tree}
 load=$BUILD/bench/swap_load
 [ -x "$load" ] || fail "$load is not built"
 small_data 2048
-small_job "$work/job.yaml" "$work/store" 1 1 4
+small_job "$work/job.yaml" "$work/store" 1 1 8
 timeout -k 5 120 "$PARAMILL" train "$work/job.yaml" >"$work/train.log" 2>&1 || { cat "$work/train.log"; fail "training"; }
 mapfile -t versions < <(ls "$work/store/small/versions" | sort | head -n 11)
 [ "${#versions[@]}" -eq 11 ] || fail "${#versions[@]} versions instead of 11"
