@@ -29,7 +29,7 @@ job "$work/more.yaml" "$work/more" 3 4
 timeout -k 5 200 "$PARAMILL" train "$work/more.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "four workers"; }
 [ "$(versions "$work/more")" = "$(versions "$work/one")" ] || fail "$(versions "$work/more") instead of $(versions "$work/one")"
 [ "$(weights "$work/more")" = "$(weights "$work/one")" ] || fail "other bits with four workers"
-metrics() { "$PARAMILL" snapshot show "$1" small best | grep -E 'digest|validation_(loss|accuracy)|"?step'; }
+metrics() { "$PARAMILL" snapshot show "$1" small best | grep -E '^ *"(digest|step|validation_loss|validation_accuracy)"'; }
 [ "$(metrics "$work/more")" = "$(metrics "$work/one")" ] || { metrics "$work/one"; metrics "$work/more"; fail "another best"; }
 metrics "$work/one" | grep -q validation_loss || fail "no validation loss in the best version"
 
