@@ -9,8 +9,8 @@ struct pm_gradient {
     pm_graph *program;
     size_t values;     // forward values
     bool *wanted;      // (values): some trained parameter has influence on it
-    uint32_t *stacked; // (values): the sum of the contributions that differ from lane to lane
-    uint32_t *summed;  // (values): the sum of those that are one for all lanes; then of all
+    bool *sums;        // (values): its gradient is summed over the lanes here
+    uint32_t *sum;     // (values): of the contributions so far; in the end the gradient
     uint32_t *readers; // (values): nodes not visited yet that may contribute
     uint32_t *gradients;
 };
@@ -24,8 +24,7 @@ uint32_t pm_gradient_of(const pm_gradient *g, const pm_node *node, uint32_t outp
 {
     if (output >= node->output_count || node->outputs[output] == PM_NO_VALUE)
         return PM_NO_VALUE;
-    const uint32_t value = node->outputs[output];
-    return g->program->values[value].shared ? g->summed[value] : g->stacked[value];
+    return g->sum[node->outputs[output]];
 }
 
 bool pm_gradient_wants(const pm_gradient *g, const pm_node *node, uint32_t input)
@@ -67,22 +66,18 @@ static pm_status sum_lanes(pm_gradient *g, const pm_node *node, uint32_t value, 
                          (pm_recipe){.domain = PM_DOMAIN, .op = "LaneSum", PM_VALUES(value)}, sum);
 }
 
-// All readers of the value are visited: what is shared gets one gradient for all lanes.
+// All readers of the value are visited.
 static pm_status complete(pm_gradient *g, const pm_node *node, uint32_t value)
 {
-    const pm_value *v = &g->program->values[value];
-    const int64_t param = v->param;
+    uint32_t *sum = &g->sum[value];
+    const int64_t param = g->program->values[value].param;
     pm_status status = pm_ok();
-    if (!v->shared || !g->wanted[value])
+    if (*sum == PM_NO_VALUE || !g->sums[value])
         return status;
-    if (g->stacked[value] != PM_NO_VALUE) {
-        uint32_t sum = PM_NO_VALUE;
-        status = sum_lanes(g, node, g->stacked[value], &sum);
-        if (status.code == PM_OK)
-            status = accumulate(g, node, sum, &g->summed[value]);
-    }
+    if (!g->program->values[*sum].shared)
+        status = sum_lanes(g, node, *sum, sum);
     if (status.code == PM_OK && param != PM_NO_PARAM)
-        g->gradients[param] = g->summed[value];
+        g->gradients[param] = *sum;
     return status;
 }
 
@@ -91,8 +86,7 @@ pm_status pm_gradient_give(pm_gradient *g, const pm_node *node, uint32_t input, 
     const uint32_t target = node->inputs[input];
     if (!pm_shape_equal(&g->program->values[target].tensor, &g->program->values[value].tensor))
         return pm_fail(PM_INTERNAL, "the gradient of input %u has another shape than the input", input);
-    pm_status status = accumulate(
-        g, node, value, g->program->values[value].shared ? &g->summed[target] : &g->stacked[target]);
+    pm_status status = accumulate(g, node, value, &g->sum[target]);
     if (status.code != PM_OK || g->readers[target] != 1)
         return status;
     g->readers[target] =
@@ -151,6 +145,22 @@ static void mark_wanted(pm_gradient *g)
     }
 }
 
+// A step's gradients are sums over lanes, and those of a block must add up to those of the whole bit for bit.
+// So each parameter has one sum and nothing is computed after it: what a parameter is made into before it
+// meets the lanes is differentiated lane by lane. What is merely seen otherwise may be summed before: views,
+// when nothing else reads what they look at.
+static void choose_sums(pm_gradient *g)
+{
+    const pm_graph *p = g->program;
+    for (size_t i = 0; i < p->param_count; i++)
+        g->sums[p->param_values[i]] = true;
+    for (size_t n = 0; n < p->node_count; n++) {
+        const pm_node *node = &p->nodes[n];
+        if (node->op->traits & PM_TRAIT_VIEW)
+            g->sums[node->outputs[0]] = g->sums[node->inputs[0]] && g->readers[node->inputs[0]] == 1;
+    }
+}
+
 static pm_status visit(pm_gradient *g, size_t index)
 {
     const pm_node node = g->program->nodes[index]; // its lists stay where they are
@@ -171,13 +181,14 @@ static pm_status build(pm_gradient *g, uint32_t start, uint32_t seed)
 {
     const size_t nodes = g->program->node_count;
     for (size_t i = 0; i < g->values; i++)
-        g->stacked[i] = g->summed[i] = PM_NO_VALUE;
+        g->sum[i] = PM_NO_VALUE;
     for (size_t i = 0; i < g->program->param_count; i++)
         g->gradients[i] = PM_NO_VALUE;
     mark_wanted(g);
+    choose_sums(g);
     if (!g->wanted[start])
         return pm_fail(PM_INVALID, "no differentiable path leads from the loss to any parameter");
-    g->stacked[start] = seed;
+    g->sum[start] = seed;
     pm_status status = pm_ok();
     for (size_t i = nodes; status.code == PM_OK && i-- > 0;)
         status = visit(g, i);
@@ -190,16 +201,16 @@ pm_status pm_gradient_build(pm_graph *program, uint32_t start, uint32_t seed, ui
     pm_gradient g = {.program = program,
                      .values = n,
                      .wanted = calloc(n, sizeof(bool)),
-                     .stacked = calloc(n, sizeof(uint32_t)),
-                     .summed = calloc(n, sizeof(uint32_t)),
+                     .sums = calloc(n, sizeof(bool)),
+                     .sum = calloc(n, sizeof(uint32_t)),
                      .readers = calloc(n, sizeof(uint32_t)),
                      .gradients = gradients};
     pm_status status = pm_fail(PM_NO_MEMORY, "a gradient over %zu values", n);
-    if (g.wanted && g.stacked && g.summed && g.readers)
+    if (g.wanted && g.sums && g.sum && g.readers)
         status = build(&g, start, seed);
     free(g.wanted);
-    free(g.stacked);
-    free(g.summed);
+    free(g.sums);
+    free(g.sum);
     free(g.readers);
     return status;
 }

@@ -1,8 +1,8 @@
 #pragma once
 // The gradient as a graph: the nodes of a program are visited backward, and each operator's rule appends the
 // nodes that make the gradients of its inputs from those of its outputs (reverse accumulation). What several
-// readers contribute is added; what is shared by all lanes gets the tree sum over them. Nothing is made that
-// no parameter needs.
+// readers contribute is added lane by lane, and each parameter's gradient is the tree sum over the lanes of
+// that. Nothing is made that no parameter needs.
 #include "model/operators.h"
 
 // Appends the backward nodes to program, starting from the gradient (seed) of one of its values. gradients

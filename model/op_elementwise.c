@@ -6,12 +6,6 @@
 
 static const pm_attribute_spec NONE[] = {{0}};
 
-static pm_status plan_whole(pm_task *task)
-{
-    task->whole = true;
-    return pm_ok();
-}
-
 // --- activations
 
 static pm_status infer_float_same(pm_shapes *s)
@@ -218,14 +212,14 @@ static pm_status gradient_div(pm_gradient *g, const pm_node *node)
     {                                                                                                        \
         .domain = "", .name = onnx, .since = first, .min_inputs = 1, .max_inputs = 1, .max_outputs = 1,      \
         .traits = PM_TRAIT_IN_PLACE, .attributes = NONE, .infer = infer_float_same,                          \
-        .gradient = gradient_##symbol, .plan = plan_whole, .run = run_##symbol                               \
+        .gradient = gradient_##symbol, .plan = pm_task_plan_whole, .run = run_##symbol                       \
     }
 
 #define ACTIVATION_GRADIENT_ENTRY(onnx, symbol)                                                              \
     {                                                                                                        \
         .domain = PM_DOMAIN, .name = onnx, .min_inputs = 2, .max_inputs = 2, .max_outputs = 1,               \
-        .traits = PM_TRAIT_IN_PLACE, .attributes = NONE, .infer = infer_output_gradient, .plan = plan_whole, \
-        .run = run_##symbol##_gradient                                                                       \
+        .traits = PM_TRAIT_IN_PLACE, .attributes = NONE, .infer = infer_output_gradient,                     \
+        .plan = pm_task_plan_whole, .run = run_##symbol##_gradient                                           \
     }
 
 #define ARITHMETIC_ENTRY(onnx, symbol)                                                                       \

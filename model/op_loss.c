@@ -33,12 +33,6 @@ static pm_status infer_squared_error(pm_shapes *s)
     return pm_ok();
 }
 
-static pm_status plan_whole(pm_task *task)
-{
-    task->whole = true;
-    return pm_ok();
-}
-
 static void run_cross_entropy(const pm_task *task, const pm_call *call)
 {
     const pm_tensor *x = task->in[0];
@@ -63,7 +57,7 @@ const pm_operator PM_FAMILY_LOSS[] = {
      .max_outputs = 3,
      .attributes = SCALE,
      .infer = infer_cross_entropy,
-     .plan = plan_whole,
+     .plan = pm_task_plan_whole,
      .run = run_cross_entropy},
     {.domain = PM_DOMAIN,
      .name = "SquaredErrorRows",
@@ -72,7 +66,7 @@ const pm_operator PM_FAMILY_LOSS[] = {
      .max_outputs = 3,
      .attributes = SCALE,
      .infer = infer_squared_error,
-     .plan = plan_whole,
+     .plan = pm_task_plan_whole,
      .run = run_squared_error},
     {0},
 };

@@ -239,7 +239,7 @@ static pm_status plan_softmax(pm_task *task)
     softmax_axes(task->node, x, &axis, &end);
     *p = (softmax){pm_extent(x, 0, axis), pm_extent(x, axis, end), pm_extent(x, end, x->rank)};
     task->detail = p;
-    task->whole = true;
+    task->whole = pm_task_is_stacked(task);
     task->scratch_bytes = p->inner > 1 ? 3 * p->classes * sizeof(float) : 0;
     return pm_ok();
 }

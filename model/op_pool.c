@@ -57,7 +57,7 @@ static pm_status plan_window(pm_task *task, const pm_tensor *x)
 {
     pm_window *w = pm_region_alloc(task->region, sizeof *w);
     task->detail = w;
-    task->whole = true;
+    task->whole = pm_task_is_stacked(task);
     return w ? read_window(task->node, x, w) : pm_fail(PM_NO_MEMORY, "a task");
 }
 

@@ -76,11 +76,10 @@ static pm_status infer_dropout_train(pm_shapes *s)
     return status;
 }
 
-static pm_status plan_whole(pm_task *task)
+// The mask goes to scratch when nobody wants it.
+static pm_status plan_dropout_train(pm_task *task)
 {
-    task->whole = true;
-    if (task->node->output_count > 1 && !task->out[1])
-        task->scratch_bytes = task->max_lanes * task->in[0]->count; // nobody wants the mask
+    task->scratch_bytes = task->out[1] ? 0 : task->in[0]->count;
     return pm_ok();
 }
 
@@ -90,16 +89,11 @@ static void run_dropout_train(const pm_task *task, const pm_call *call)
     uint8_t *mask = call->out[1] ? call->out[1] : call->scratch;
     char purpose[PM_MAX_NAME + 16];
     snprintf(purpose, sizeof purpose, "dropout:%s", task->node->name);
-    pm_dropout dropout = {.key = pm_rng_key_make(call->seed, purpose),
-                          .step = call->step,
-                          .ratio = pm_node_float(task->node, "ratio", 0.5f)};
-    const float *x = call->in[0];
-    float *y = call->out[0];
-    const size_t x_stride = task->shared[0] ? 0 : count;
-    for (size_t lane = 0; lane < call->lanes; lane++) {
-        dropout.lane = call->first_lane + (uint32_t)lane;
-        task->kernels->dropout(&dropout, x + lane * x_stride, y + lane * count, mask + lane * count, count);
-    }
+    const pm_dropout dropout = {.key = pm_rng_key_make(call->seed, purpose),
+                                .step = call->step,
+                                .lane = call->first_lane,
+                                .ratio = pm_node_float(task->node, "ratio", 0.5f)};
+    task->kernels->dropout(&dropout, call->in[0], call->out[0], mask, count);
 }
 
 static void run_dropout_grad(const pm_task *task, const pm_call *call)
@@ -155,7 +149,7 @@ const pm_operator PM_FAMILY_RANDOM[] = {
      .attributes = RATIO,
      .infer = infer_dropout_train,
      .gradient = gradient_dropout,
-     .plan = plan_whole,
+     .plan = plan_dropout_train,
      .run = run_dropout_train},
     {.domain = PM_DOMAIN,
      .name = "DropoutGrad",
@@ -165,7 +159,7 @@ const pm_operator PM_FAMILY_RANDOM[] = {
      .traits = PM_TRAIT_IN_PLACE,
      .attributes = RATIO,
      .infer = infer_dropout_grad,
-     .plan = plan_whole,
+     .plan = pm_task_plan_whole,
      .run = run_dropout_grad},
     {0},
 };

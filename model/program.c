@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Constants of more elements are left to run with the rest, once, when a plan is prepared.
-enum { FOLD_MAX = 1 << 16 };
+// Constants of more elements are left to run with the rest, once, when a plan is prepared; as are all when
+// the program has grown to FOLD_BYTES.
+enum { FOLD_MAX = 1 << 16, FOLD_BYTES = 64 << 20 };
 
 static pm_status check_inputs(const pm_graph *graph, const pm_node *node, const pm_value **in)
 {
@@ -80,7 +81,7 @@ static pm_status fold(pm_graph *program, const pm_node *node, pm_tensor *outputs
         *folded = true;
         return pm_ok();
     }
-    if (!op->run || facts.count + outputs[0].count > FOLD_MAX)
+    if (!op->run || facts.count + outputs[0].count > FOLD_MAX || pm_region_used(program->region) > FOLD_BYTES)
         return pm_ok();
     *folded = true;
     return pm_task_fold(program, node, &outputs[0], program->region);

@@ -43,6 +43,20 @@ pm_status pm_task_make(pm_task *task, const pm_graph *program, const pm_node *no
     return pm_ok();
 }
 
+bool pm_task_is_stacked(const pm_task *task)
+{
+    for (uint32_t i = 0; i < task->node->input_count; i++)
+        if (task->in[i] && task->shared[i])
+            return false;
+    return true;
+}
+
+pm_status pm_task_plan_whole(pm_task *task)
+{
+    task->whole = pm_task_is_stacked(task);
+    return pm_ok();
+}
+
 pm_status pm_task_plan(pm_task *task)
 {
     return task->node->op->plan ? task->node->op->plan(task) : pm_ok();

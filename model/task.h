@@ -53,6 +53,13 @@ struct pm_call {
 pm_status pm_task_make(pm_task *task, const pm_graph *program, const pm_node *node, bool sums_lanes,
                        bool training, uint32_t max_lanes, pm_region *region) PM_CHECKED;
 
+// Whether every input that is there is stacked.
+bool pm_task_is_stacked(const pm_task *task);
+
+// A plan for operators whose lanes are independent and whose run counts on every input being stacked: whole
+// where that is so.
+pm_status pm_task_plan_whole(pm_task *task) PM_CHECKED;
+
 // Lets the operator plan the task.
 pm_status pm_task_plan(pm_task *task) PM_CHECKED;
 
