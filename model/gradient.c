@@ -103,11 +103,10 @@ pm_status pm_gradient_give_recipe(pm_gradient *g, const pm_node *node, uint32_t 
 
 pm_status pm_gradient_give_summed(pm_gradient *g, const pm_node *node, uint32_t input, uint32_t value)
 {
-    const pm_tensor *t = &g->program->values[node->inputs[input]].tensor;
-    if (pm_shape_equal(t, &g->program->values[value].tensor))
+    const pm_tensor t = g->program->values[node->inputs[input]].tensor; // a copy: values move
+    if (pm_shape_equal(&t, &g->program->values[value].tensor))
         return pm_gradient_give(g, node, input, value);
-    const int64_t none = 0;
-    const pm_attribute shape = pm_attribute_ints("shape", t->rank ? t->shape : &none, t->rank);
+    const pm_attribute shape = pm_attribute_ints("shape", t.shape, t.rank);
     return pm_gradient_give_recipe(g, node, input,
                                    (pm_recipe){.domain = PM_DOMAIN,
                                                .op = "SumTo",

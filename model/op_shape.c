@@ -19,8 +19,8 @@ static pm_status lower_identity(pm_graph *program, bool training, const pm_node 
 // The gradient of a view: the bytes of the output's gradient in the input's shape.
 static pm_status gradient_view(pm_gradient *g, const pm_node *node)
 {
-    const pm_tensor *x = &pm_gradient_program(g)->values[node->inputs[0]].tensor;
-    const pm_attribute shape = pm_attribute_ints("shape", x->shape, x->rank);
+    const pm_tensor x = pm_gradient_program(g)->values[node->inputs[0]].tensor; // a copy: values move
+    const pm_attribute shape = pm_attribute_ints("shape", x.shape, x.rank);
     return pm_gradient_give_recipe(g, node, 0,
                                    (pm_recipe){.domain = PM_DOMAIN,
                                                .op = "ReshapeTo",
