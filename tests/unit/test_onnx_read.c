@@ -336,6 +336,30 @@ Test(onnx_read, constant_nodes_are_constants_and_not_trained)
     cr_assert(strstr(status.message, "Add_1 (Add): inputs are float32 and int64"), "%s", status.message);
 }
 
+Test(onnx_read, a_batch_written_into_the_graph_is_refused)
+{
+    pm_graph *g = graphs_create(), *back = NULL;
+    const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(8));
+    const uint32_t fixed = graphs_integers(g, "fixed", (const int64_t[]){4, -1}, 2);
+    const pm_tensor unknown = {0};
+    uint32_t y = PM_NO_VALUE;
+    NETS_OK(pm_graph_add_value(g, "y", &unknown, &y));
+    NETS_OK(pm_graph_add_node(g, &(pm_node){.op = pm_operator_find("", "Reshape", 13),
+                                            .name = "reshape",
+                                            .inputs = (const uint32_t[]){x, fixed},
+                                            .input_count = 2,
+                                            .outputs = &y,
+                                            .output_count = 1}));
+    graphs_finish(g, y);
+    pm_buffer *onnx = written(g);
+    pm_status status = pm_graph_read_onnx(&back, onnx->data, onnx->size);
+    cr_assert_eq(status.code, PM_UNSUPPORTED);
+    cr_assert(strstr(status.message, "y has shape (4, 2) for one row and (4, 4) for two"), "%s",
+              status.message);
+    pm_buffer_unref(&onnx);
+    pm_graph_destroy(&g);
+}
+
 Test(onnx_read, bytes_that_are_no_model_are_refused)
 {
     pm_graph *graph = NULL;
