@@ -9,7 +9,14 @@
 
 pm_graph *pm_graph_create(void)
 {
-    return calloc(1, sizeof(pm_graph));
+    pm_graph *graph = calloc(1, sizeof *graph);
+    if (graph)
+        graph->region = pm_region_create();
+    if (graph && !graph->region) {
+        free(graph);
+        return NULL;
+    }
+    return graph;
 }
 
 void pm_graph_destroy(pm_graph **graph)
@@ -17,16 +24,13 @@ void pm_graph_destroy(pm_graph **graph)
     if (!graph || !*graph)
         return;
     pm_graph *g = *graph;
-    for (size_t i = 0; i < g->node_count; i++)
-        free(g->nodes[i].name);
-    for (size_t i = 0; i < g->param_count; i++)
-        free((void *)g->params[i].initial);
-    for (size_t i = 0; i < g->value_count; i++)
-        free(g->values[i].name);
+    pm_region_destroy(&g->region);
     free(g->nodes);
     free(g->values);
     free(g->params);
     free(g->param_values);
+    free(g->inputs);
+    free(g->outputs);
     free(g);
     *graph = NULL;
 }
@@ -45,106 +49,103 @@ static bool reserve(void **items, size_t *capacity, size_t count, size_t item_si
     return true;
 }
 
-bool pm_shape_count(const int64_t *shape, uint32_t rank, size_t limit, size_t *count)
+const char *pm_value_text(const pm_value *value, char *text, size_t size)
 {
-    size_t product = 1;
-    for (uint32_t i = 0; i < rank; i++) {
-        if (shape[i] <= 0 || (uint64_t)shape[i] > limit / product)
-            return false;
-        product *= (size_t)shape[i];
-    }
-    *count = product;
-    return true;
-}
-
-const char *pm_shape_text(const int64_t *shape, uint32_t rank, char *text, size_t size)
-{
-    size_t used = (size_t)snprintf(text, size, "(");
-    for (uint32_t i = 0; i < rank && used < size; i++) {
-        if (shape[i] == PM_BATCH)
-            used += (size_t)snprintf(text + used, size - used, "%sN", i ? ", " : "");
-        else
-            used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, i ? ", " : "", shape[i]);
-    }
-    if (used < size)
-        snprintf(text + used, size - used, ")");
+    const pm_tensor *t = &value->tensor;
+    if (!value->batched || t->rank == 0)
+        return pm_shape_text(t->shape, t->rank, text, size);
+    char rest[128];
+    pm_shape_text(t->shape + 1, t->rank - 1, rest, sizeof rest);
+    snprintf(text, size, t->rank > 1 ? "(N, %s" : "(N%s", rest + 1);
     return text;
 }
 
-pm_status pm_graph_add_value(pm_graph *graph, const char *name, const int64_t *shape, uint32_t rank,
-                             uint32_t *value)
+pm_status pm_graph_add_value(pm_graph *graph, const char *name, const pm_tensor *tensor, uint32_t *value)
 {
-    size_t count = 0;
     char text[128];
-    bool batched = rank > 0 && shape[0] == PM_BATCH;
-    if (rank > PM_MAX_RANK || !pm_shape_count(shape + batched, rank - batched,
-                                              batched ? PM_MAX_ROW_COUNT : PM_MAX_PARAM_COUNT, &count))
-        return pm_fail(PM_INVALID, "value %.64s: shape %s is empty, too large or of too high a rank", name,
-                       pm_shape_text(shape, rank < PM_MAX_RANK ? rank : PM_MAX_RANK, text, sizeof text));
-    char *copy = strdup(name);
-    if (!copy ||
-        !reserve((void **)&graph->values, &graph->value_capacity, graph->value_count, sizeof(pm_value))) {
-        free(copy);
-        return pm_fail(PM_NO_MEMORY, "value %.64s", name);
-    }
+    size_t count = 0;
+    const char *shown = name ? name : "";
+    if (tensor->rank > PM_MAX_RANK ||
+        !pm_shape_count(tensor->shape, tensor->rank, PM_MAX_PARAM_COUNT, &count))
+        return pm_fail(PM_INVALID, "value %.64s: shape %s is too large or of too high a rank", shown,
+                       pm_shape_text(tensor->shape, tensor->rank < PM_MAX_RANK ? tensor->rank : PM_MAX_RANK,
+                                     text, sizeof text));
+    char *copy = name ? pm_region_text(graph->region, name) : NULL;
+    if ((name && !copy) || graph->value_count >= PM_NO_VALUE ||
+        !reserve((void **)&graph->values, &graph->value_capacity, graph->value_count, sizeof(pm_value)))
+        return pm_fail(PM_NO_MEMORY, "value %.64s", shown);
     pm_value *v = &graph->values[graph->value_count];
-    *v = (pm_value){.name = copy, .rank = rank, .count = count, .param = PM_NO_PARAM};
-    if (rank > 0)
-        memcpy(v->shape, shape, rank * sizeof *shape);
+    *v = (pm_value){.name = copy, .tensor = *tensor, .param = PM_NO_PARAM};
+    v->tensor.count = count;
     *value = (uint32_t)graph->value_count++;
     return pm_ok();
 }
 
-pm_status pm_graph_add_param(pm_graph *graph, const char *name, const int64_t *shape, uint32_t rank,
-                             float *initial, uint32_t *value)
+pm_status pm_graph_add_constant(pm_graph *graph, const char *name, const pm_tensor *tensor, uint32_t *value)
 {
+    pm_status status = pm_graph_add_value(graph, name, tensor, value);
+    if (status.code == PM_OK)
+        graph->values[*value].constant = graph->values[*value].shared = true;
+    return status;
+}
+
+pm_status pm_graph_make_param(pm_graph *graph, uint32_t value)
+{
+    pm_value *v = &graph->values[value];
     size_t capacity = graph->param_capacity;
+    if (v->param != PM_NO_PARAM)
+        return pm_ok();
+    if (v->tensor.type != PM_TYPE_F32 || v->tensor.count == 0)
+        return pm_fail(PM_INVALID, "parameter %.64s is empty or not float32", v->name);
     if (!reserve((void **)&graph->param_values, &capacity, graph->param_count, sizeof(uint32_t)) ||
-        !reserve((void **)&graph->params, &graph->param_capacity, graph->param_count, sizeof(pm_param))) {
-        free(initial);
-        return pm_fail(PM_NO_MEMORY, "parameter %.64s", name);
-    }
-    if (rank > 0 && shape[0] == PM_BATCH) {
-        free(initial);
-        return pm_fail(PM_INVALID, "parameter %.64s has a negative extent", name);
-    }
-    pm_status status = pm_graph_add_value(graph, name, shape, rank, value);
-    if (status.code != PM_OK) {
-        free(initial);
-        return status;
-    }
-    pm_value *v = &graph->values[*value];
+        !reserve((void **)&graph->params, &graph->param_capacity, graph->param_count, sizeof(pm_param)))
+        return pm_fail(PM_NO_MEMORY, "parameter %.64s", v->name);
+    v->constant = false;
+    v->shared = true;
     v->param = (int64_t)graph->param_count;
-    graph->params[graph->param_count] = (pm_param){.rank = rank, .count = v->count, .initial = initial};
-    graph->param_values[graph->param_count++] = *value;
+    graph->params[graph->param_count] =
+        (pm_param){.rank = v->tensor.rank, .count = v->tensor.count, .initial = v->tensor.data};
+    graph->param_values[graph->param_count++] = value;
     return pm_ok();
 }
 
-pm_status pm_graph_add_node(pm_graph *graph, const pm_node *node, const char *output_name)
+static bool copy_attributes(pm_graph *graph, pm_node *node)
 {
-    pm_value shape = {0};
-    pm_status status = node->op->infer(graph, node, &shape);
-    if (status.code != PM_OK)
-        return status;
-    char *name = strdup(node->name);
-    if (!name ||
-        !reserve((void **)&graph->nodes, &graph->node_capacity, graph->node_count, sizeof(pm_node))) {
-        free(name);
+    pm_attribute *copy =
+        pm_region_copy(graph->region, node->attributes, node->attribute_count * sizeof *node->attributes);
+    node->attributes = copy;
+    for (uint32_t i = 0; copy && i < node->attribute_count; i++) {
+        pm_attribute *a = &copy[i];
+        if (a->type == PM_ATTRIBUTE_INTS)
+            a->ints = pm_region_copy(graph->region, a->ints, a->count * sizeof *a->ints);
+        if (a->type == PM_ATTRIBUTE_FLOATS)
+            a->floats = pm_region_copy(graph->region, a->floats, a->count * sizeof *a->floats);
+        if (a->type == PM_ATTRIBUTE_STRING)
+            a->s = pm_region_text(graph->region, a->s);
+        if ((a->type == PM_ATTRIBUTE_INTS && !a->ints) || (a->type == PM_ATTRIBUTE_FLOATS && !a->floats) ||
+            (a->type == PM_ATTRIBUTE_STRING && !a->s))
+            return false;
+    }
+    return copy != NULL;
+}
+
+pm_status pm_graph_add_node(pm_graph *graph, const pm_node *node)
+{
+    if (!reserve((void **)&graph->nodes, &graph->node_capacity, graph->node_count, sizeof(pm_node)))
         return pm_fail(PM_NO_MEMORY, "node %.64s", node->name);
-    }
-    uint32_t output = 0;
-    status = pm_graph_add_value(graph, output_name, shape.shape, shape.rank, &output);
-    if (status.code != PM_OK) {
-        free(name);
-        return status;
-    }
-    pm_node *added = &graph->nodes[graph->node_count++];
+    pm_node *added = &graph->nodes[graph->node_count];
     *added = *node;
-    added->name = name;
-    added->output = output;
-    for (uint32_t i = 0; i < node->input_count; i++) {
+    added->name = pm_region_text(graph->region, node->name);
+    added->inputs = pm_region_copy(graph->region, node->inputs, node->input_count * sizeof *node->inputs);
+    added->outputs = pm_region_copy(graph->region, node->outputs, node->output_count * sizeof *node->outputs);
+    if (!added->name || !added->inputs || !added->outputs || !copy_attributes(graph, added))
+        return pm_fail(PM_NO_MEMORY, "node %.64s", node->name);
+    graph->node_count++;
+    for (uint32_t i = 0; i < node->input_count && i < 32; i++) {
+        if (node->inputs[i] == PM_NO_VALUE || !(node->op->statistic_inputs >> i & 1))
+            continue;
         int64_t param = graph->values[node->inputs[i]].param;
-        if (param == PM_NO_PARAM || !(node->op->statistic_inputs >> i & 1))
+        if (param == PM_NO_PARAM)
             continue;
         graph->params[param].kind = PM_PARAM_STATISTIC;
         graph->params[param].momentum = pm_node_float(node, "momentum", 0.9f);
@@ -152,53 +153,53 @@ pm_status pm_graph_add_node(pm_graph *graph, const pm_node *node, const char *ou
     return pm_ok();
 }
 
-void pm_graph_finish(pm_graph *graph, uint32_t output)
+static pm_status append(uint32_t **list, size_t *count, uint32_t value)
 {
-    graph->output = output;
+    uint32_t *grown = realloc(*list, (*count + 1) * sizeof *grown);
+    if (!grown)
+        return pm_fail(PM_NO_MEMORY, "a list of %zu values", *count + 1);
+    grown[(*count)++] = value;
+    *list = grown;
+    return pm_ok();
+}
+
+pm_status pm_graph_add_input(pm_graph *graph, uint32_t value)
+{
+    return append(&graph->inputs, &graph->input_count, value);
+}
+
+pm_status pm_graph_add_output(pm_graph *graph, uint32_t value)
+{
+    return append(&graph->outputs, &graph->output_count, value);
+}
+
+// What is left of a value's shape without the batch.
+static pm_port port_of(const pm_value *v)
+{
+    const uint32_t skip = v->batched && v->tensor.rank > 0;
+    return (pm_port){.name = v->name,
+                     .type = v->tensor.type,
+                     .shape = v->tensor.shape + skip,
+                     .rank = v->tensor.rank - skip,
+                     .count = v->tensor.count};
+}
+
+pm_status pm_graph_finish(pm_graph *graph)
+{
+    graph->input_ports = pm_region_alloc(graph->region, graph->input_count * sizeof(pm_port));
+    graph->output_ports = pm_region_alloc(graph->region, graph->output_count * sizeof(pm_port));
+    if (!graph->input_ports || !graph->output_ports)
+        return pm_fail(PM_NO_MEMORY, "a graph's ports");
     for (size_t i = 0; i < graph->param_count; i++) {
         const pm_value *v = &graph->values[graph->param_values[i]];
         graph->params[i].name = v->name;
-        graph->params[i].shape = v->shape;
+        graph->params[i].shape = v->tensor.shape;
     }
-}
-
-const pm_attribute *pm_node_attribute(const pm_node *node, const char *name)
-{
-    for (uint32_t i = 0; i < node->attribute_count; i++)
-        if (strcmp(node->attributes[i].name, name) == 0)
-            return &node->attributes[i];
-    return NULL;
-}
-
-int64_t pm_node_int(const pm_node *node, const char *name, int64_t otherwise)
-{
-    const pm_attribute *a = pm_node_attribute(node, name);
-    return a && a->type == PM_ATTRIBUTE_INT ? a->i : otherwise;
-}
-
-float pm_node_float(const pm_node *node, const char *name, float otherwise)
-{
-    const pm_attribute *a = pm_node_attribute(node, name);
-    return a && a->type == PM_ATTRIBUTE_FLOAT ? a->f : otherwise;
-}
-
-void pm_node_set_int(pm_node *node, const char *name, int64_t value)
-{
-    node->attributes[node->attribute_count++] =
-        (pm_attribute){.name = name, .type = PM_ATTRIBUTE_INT, .i = value};
-}
-
-void pm_node_set_float(pm_node *node, const char *name, float value)
-{
-    node->attributes[node->attribute_count++] =
-        (pm_attribute){.name = name, .type = PM_ATTRIBUTE_FLOAT, .f = value};
-}
-
-void pm_node_set_ints(pm_node *node, const char *name, const int64_t *values, uint32_t count)
-{
-    pm_attribute *a = &node->attributes[node->attribute_count++];
-    *a = (pm_attribute){.name = name, .type = PM_ATTRIBUTE_INTS, .int_count = count};
-    memcpy(a->ints, values, count * sizeof *values);
+    for (size_t i = 0; i < graph->input_count; i++)
+        graph->input_ports[i] = port_of(&graph->values[graph->inputs[i]]);
+    for (size_t i = 0; i < graph->output_count; i++)
+        graph->output_ports[i] = port_of(&graph->values[graph->outputs[i]]);
+    return pm_ok();
 }
 
 size_t pm_graph_param_count(const pm_graph *graph)
@@ -211,36 +212,54 @@ const pm_param *pm_graph_param(const pm_graph *graph, size_t index)
     return &graph->params[index];
 }
 
+size_t pm_graph_inputs(const pm_graph *graph)
+{
+    return graph->input_count;
+}
+
+size_t pm_graph_outputs(const pm_graph *graph)
+{
+    return graph->output_count;
+}
+
+const pm_port *pm_graph_input(const pm_graph *graph, size_t index)
+{
+    return &graph->input_ports[index];
+}
+
+const pm_port *pm_graph_output(const pm_graph *graph, size_t index)
+{
+    return &graph->output_ports[index];
+}
+
 const char *pm_graph_input_name(const pm_graph *graph)
 {
-    return graph->values[graph->input].name;
+    return graph->input_ports[0].name;
 }
 
 const char *pm_graph_output_name(const pm_graph *graph)
 {
-    return graph->values[graph->output].name;
+    return graph->output_ports[0].name;
 }
 
 const int64_t *pm_graph_input_shape(const pm_graph *graph, uint32_t *rank)
 {
-    const pm_value *v = &graph->values[graph->input];
-    *rank = v->rank - 1;
-    return v->shape + 1;
+    *rank = graph->input_ports[0].rank;
+    return graph->input_ports[0].shape;
 }
 
 const int64_t *pm_graph_output_shape(const pm_graph *graph, uint32_t *rank)
 {
-    const pm_value *v = &graph->values[graph->output];
-    *rank = v->rank - 1;
-    return v->shape + 1;
+    *rank = graph->output_ports[0].rank;
+    return graph->output_ports[0].shape;
 }
 
 size_t pm_graph_input_count(const pm_graph *graph)
 {
-    return graph->values[graph->input].count;
+    return graph->input_ports[0].count;
 }
 
 size_t pm_graph_output_count(const pm_graph *graph)
 {
-    return graph->values[graph->output].count;
+    return graph->output_ports[0].count;
 }

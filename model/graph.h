@@ -1,10 +1,12 @@
 #pragma once
-// The model graph: nodes named and attributed as ONNX operators, values with inferred shapes, and parameters
-// (ONNX initializers). It holds no activations and runs nothing; model/plan.h makes it run. A graph is
-// immutable once made and may be shared by threads.
+// The model graph: a directed acyclic graph of nodes named and attributed as ONNX operators, over values that
+// are inputs, constants, parameters (initializers that are trained, and running statistics) or outputs of
+// nodes. It holds no activations and runs nothing; model/plan.h makes it run. A graph is immutable once made
+// and may be shared by threads.
 #include "core/buffer.h"
 #include "core/job.h"
 #include "core/status.h"
+#include "model/tensor.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +29,16 @@ typedef struct pm_param {
     const float *initial; // count values; NULL when the graph was read from an ONNX file with external data
 } pm_param;
 
+// An input or output; everything in it is owned by the graph. Shapes are those of one row: without the batch
+// dimension.
+typedef struct pm_port {
+    const char *name;
+    pm_type type;
+    const int64_t *shape; // rank extents
+    uint32_t rank;
+    size_t count; // product of shape
+} pm_port;
+
 // Builds the graph of job->model. The last value is named "logits" when the loss is softmax cross-entropy,
 // "output" otherwise. Parameters are named "KINDn.ROLE", n counting the layers of a kind from 1: gemm1.weight
 // (out, in), gemm1.bias, conv1.weight (out, in, height, width), batchnorm1.scale, .bias, .mean, .var. Initial
@@ -44,28 +56,32 @@ size_t pm_graph_param_count(const pm_graph *graph);
 // The parameter at index < pm_graph_param_count; the order is that of first use by the forward pass.
 const pm_param *pm_graph_param(const pm_graph *graph, size_t index);
 
+size_t pm_graph_inputs(const pm_graph *graph);
+size_t pm_graph_outputs(const pm_graph *graph);
+
+// The ports at index < pm_graph_inputs, pm_graph_outputs.
+const pm_port *pm_graph_input(const pm_graph *graph, size_t index);
+const pm_port *pm_graph_output(const pm_graph *graph, size_t index);
+
+// The first input and output, which is all that many models have. Extents and elements of one row.
 const char *pm_graph_input_name(const pm_graph *graph);
 const char *pm_graph_output_name(const pm_graph *graph);
-
-// Extents of one row, without the batch dimension.
 const int64_t *pm_graph_input_shape(const pm_graph *graph, uint32_t *rank);
 const int64_t *pm_graph_output_shape(const pm_graph *graph, uint32_t *rank);
-
-// Elements of one row.
 size_t pm_graph_input_count(const pm_graph *graph);
 size_t pm_graph_output_count(const pm_graph *graph);
 
-// The inference graph as an ONNX ModelProto (opset 13, ir_version 8, batch dimension "N"): Dropout is left
-// out, BatchNormalization uses its running statistics, and each parameter is external data of weights_file (a
-// name relative to the model file) at offsets[param], float32 little-endian. The caller owns *onnx.
+// The inference graph as an ONNX ModelProto (opset 13 or the one it was read with, ir_version 8, batch
+// dimension "N"): Dropout is left out, BatchNormalization uses its running statistics, and each
+// parameter is external data of weights_file (a name relative to the model file) at offsets[param], float32
+// little-endian; other constants are inline. The caller owns *onnx.
 pm_status pm_graph_write_onnx(const pm_graph *graph, const char *weights_file, const uint64_t *offsets,
                               pm_buffer **onnx) PM_CHECKED;
 
-// Reads an ONNX ModelProto made of Gemm, Conv, MaxPool, AveragePool, BatchNormalization, Flatten, Relu,
-// Sigmoid, Tanh, Softmax, Dropout and Identity in a chain from one float input (first extent: the batch) to
-// one output, opset 13 to
-// 17. The bytes are hostile: PM_CORRUPT when they are not a protobuf message, PM_UNSUPPORTED names node,
-// domain and opset of what is known but not built, PM_INVALID what does not fit together. Initializers are
-// float32 inline (pm_param.initial) or external (initial is NULL: bind them, see pm_plan_bind). The caller
-// owns *graph.
+// Reads an ONNX ModelProto, opset 7 to 17, whose inputs have the batch as their first extent and fixed ones
+// after it. The bytes are hostile: PM_CORRUPT when they are not a protobuf message, PM_UNSUPPORTED names
+// node, domain and opset of what is known but not built, PM_INVALID what does not fit together: a missing
+// input, a cycle, a name given twice, shapes. Float32 initializers are parameters, inline (pm_param.initial)
+// or external (initial is NULL: bind them, see pm_plan_bind); scalars, other types and settings of operators
+// are constants. The caller owns *graph.
 pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size) PM_CHECKED;

@@ -4,7 +4,6 @@
 // position, alignment or neighbours, reductions run in a written order, and nothing is contracted: the
 // variants give the same bits. Each kernel has a plain twin in model/reference.h.
 #include "core/rng.h"
-#include "model/operators.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,6 +16,15 @@ typedef struct pm_dropout {
     uint32_t lane;
     float ratio;
 } pm_dropout;
+
+// The sliding window of convolutions and pools over one (channels, height, width) image.
+typedef struct pm_window {
+    int64_t channels, height, width;
+    int64_t kernel_h, kernel_w, stride_h, stride_w;
+    int64_t pad_top, pad_left, pad_bottom, pad_right;
+    int64_t out_channels, out_height, out_width; // out_channels = channels for pools
+    bool count_include_pad;                      // AveragePool: divide by the whole window
+} pm_window;
 
 // c (rows, columns) = or += sum over k < depth of a[a_offsets[row] + k] * b[b_offsets[k] + column]: a matrix
 // product whose operands lie where they are, packed or inside a padded image. b is read to the panel's full

@@ -1,34 +1,38 @@
 // From the bytes of an ONNX ModelProto, which may be hostile, to a graph. Nothing is allocated beyond a small
 // multiple of the bytes: declared shapes cost nothing until data of that size is there.
+#include "model/names.h"
 #include "model/onnx.h"
 #include "model/onnx_tensor.h"
+#include "model/program.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NODE_INPUTS = 8, OPERATOR_NAME = 64 };
+enum { OPERATOR_NAME = 64 };
+
+typedef struct initializer {
+    pm_onnx_text name;
+    pm_wire message; // the whole TensorProto
+    uint32_t value;  // PM_NO_VALUE until a node or output wants it
+} initializer;
 
 typedef struct reader {
     pm_graph *graph;
     pm_wire graph_message;
     bool has_graph;
-    int64_t opset;           // of the default domain; 0: not given
-    pm_onnx_tensor *tensors; // sorted by name
+    initializer *tensors; // initializers, sorted by name
     size_t tensor_count;
-    char running[PM_MAX_NAME]; // name of the running activation
-    uint32_t value;            // and its value
+    pm_names *names; // inputs and outputs of nodes
     size_t node_index;
 } reader;
 
-// A NodeProto as read.
+// A NodeProto as read; lists are in the graph's region.
 typedef struct raw_node {
-    pm_onnx_text inputs[MAX_NODE_INPUTS];
-    uint32_t input_count;
-    pm_onnx_text output, name, op, domain;
-    uint32_t output_count; // with a name
-    bool too_many;
+    pm_onnx_text *inputs, *outputs;
+    uint32_t input_count, output_count;
+    pm_onnx_text name, op, domain;
 } raw_node;
 
 static pm_onnx_text text_of(const pm_wire_field *field)
@@ -53,7 +57,7 @@ static bool read_opset(reader *r, pm_wire wire)
             version = (int64_t)field.value;
     }
     if (!wire.bad && is_default_domain(domain))
-        r->opset = version;
+        r->graph->opset = version;
     return !wire.bad;
 }
 
@@ -72,24 +76,27 @@ static pm_status read_model(reader *r, pm_wire wire)
     }
     if (!good || wire.bad || !r->has_graph)
         return pm_fail(PM_CORRUPT, "not an ONNX model");
-    if (r->opset < ONNX_OPSET_MIN || r->opset > ONNX_OPSET_MAX)
+    if (r->graph->opset < ONNX_OPSET_MIN || r->graph->opset > ONNX_OPSET_MAX)
         return pm_fail(PM_UNSUPPORTED, "opset %" PRId64 " of the default domain, built for %d to %d",
-                       r->opset, ONNX_OPSET_MIN, ONNX_OPSET_MAX);
+                       r->graph->opset, ONNX_OPSET_MIN, ONNX_OPSET_MAX);
     return pm_ok();
 }
 
+// --- initializers
+
 static int by_name(const void *a, const void *b)
 {
-    return pm_onnx_text_compare(((const pm_onnx_tensor *)a)->name, ((const pm_onnx_tensor *)b)->name);
+    return pm_onnx_text_compare(((const initializer *)a)->name, ((const initializer *)b)->name);
 }
 
-static pm_onnx_tensor *find_tensor(const reader *r, pm_onnx_text name)
+static initializer *find_tensor(const reader *r, pm_onnx_text name)
 {
-    pm_onnx_tensor key = {.name = name};
-    return r->tensor_count ? bsearch(&key, r->tensors, r->tensor_count, sizeof key, by_name) : NULL;
+    initializer key = {.name = name};
+    return r->tensor_count && name.size ? bsearch(&key, r->tensors, r->tensor_count, sizeof key, by_name)
+                                        : NULL;
 }
 
-// Checks the fields of the graph and counts those with the number.
+// Checks the fields of the message and counts those with the number.
 static pm_status count_fields(pm_wire wire, uint32_t number, size_t *count)
 {
     pm_wire_field field;
@@ -118,12 +125,12 @@ static pm_status index_tensors(reader *r)
     while (pm_wire_next(&wire, &field)) {
         if (field.number != ONNX_GRAPH_INITIALIZER)
             continue;
-        pm_onnx_tensor *tensor = &r->tensors[r->tensor_count++];
-        tensor->message = pm_wire_inner(&field);
-        pm_wire inner = tensor->message;
+        initializer *t = &r->tensors[r->tensor_count++];
+        *t = (initializer){.message = pm_wire_inner(&field), .value = PM_NO_VALUE};
+        pm_wire inner = t->message;
         while (pm_wire_next(&inner, &field))
             if (field.number == ONNX_TENSOR_NAME)
-                tensor->name = text_of(&field);
+                t->name = text_of(&field);
         if (inner.bad)
             return pm_fail(PM_CORRUPT, "an initializer is malformed");
     }
@@ -134,27 +141,56 @@ static pm_status index_tensors(reader *r)
     return pm_ok();
 }
 
-// One TensorShapeProto.Dimension: its value, or 0 when it has none.
+// The initializer's value, which is a parameter when it is trainable: float32, and not a scalar, which is how
+// exporters write numbers of the model's text.
+static pm_status use_tensor(reader *r, initializer *t, bool setting, uint32_t *value)
+{
+    char name[PM_MAX_NAME];
+    pm_status status = pm_ok();
+    if (t->value == PM_NO_VALUE) {
+        pm_tensor read;
+        bool external = false;
+        status = pm_onnx_name(t->name, "an initializer", name);
+        if (status.code == PM_OK)
+            status = pm_onnx_tensor_read(t->message, name, r->graph->region, &read, &external);
+        if (status.code == PM_OK && external && (read.type != PM_TYPE_F32 || setting))
+            status = pm_fail(PM_UNSUPPORTED, "initializer %.64s is no parameter but external", name);
+        if (status.code == PM_OK)
+            status = pm_graph_add_constant(r->graph, name, &read, &t->value);
+        if (status.code == PM_OK && external)
+            status = pm_graph_make_param(r->graph, t->value);
+    }
+    if (status.code != PM_OK)
+        return status;
+    const pm_tensor *kept = &r->graph->values[t->value].tensor;
+    *value = t->value;
+    return !setting && kept->type == PM_TYPE_F32 && kept->rank > 0 && kept->count > 0
+               ? pm_graph_make_param(r->graph, t->value)
+               : status;
+}
+
+// --- inputs and outputs of the graph
+
+// One TensorShapeProto.Dimension: its value, or -1 when it has none.
 static bool read_extent(pm_wire wire, int64_t *extent)
 {
     pm_wire_field field;
-    *extent = 0;
+    *extent = -1;
     while (pm_wire_next(&wire, &field))
         if (field.number == ONNX_DIM_VALUE)
             *extent = (int64_t)field.value;
     return !wire.bad;
 }
 
-static bool read_shape(pm_wire wire, int64_t *shape, uint32_t *rank)
+static bool read_shape(pm_wire wire, pm_tensor *shape)
 {
     pm_wire_field field;
-    *rank = 0;
     while (pm_wire_next(&wire, &field)) {
         if (field.number != ONNX_SHAPE_DIM)
             continue;
-        if (*rank == PM_MAX_RANK || !read_extent(pm_wire_inner(&field), &shape[*rank]))
+        if (shape->rank == PM_MAX_RANK || !read_extent(pm_wire_inner(&field), &shape->shape[shape->rank]))
             return false;
-        ++*rank;
+        shape->rank++;
     }
     return !wire.bad;
 }
@@ -172,218 +208,227 @@ static bool find_message(pm_wire wire, uint32_t number, pm_wire *inner)
     return found && !wire.bad && !inner->bad;
 }
 
-// A graph input that is no initializer becomes the running activation.
-static pm_status read_input(reader *r, pm_wire wire, pm_onnx_text name)
+static pm_status read_type(pm_wire wire, const char *name, pm_tensor *tensor)
 {
-    pm_wire type, tensor, shape_message, scan;
-    int64_t shape[PM_MAX_RANK], element = 0;
-    uint32_t rank = 0;
-    pm_status status = pm_onnx_name(name, "the input", r->running);
-    if (status.code != PM_OK)
-        return status;
-    if (!find_message(wire, ONNX_VALUE_TYPE, &type) || !find_message(type, ONNX_TYPE_TENSOR, &tensor) ||
-        !find_message(tensor, ONNX_TENSOR_TYPE_SHAPE, &shape_message) ||
-        !read_shape(shape_message, shape, &rank))
-        return pm_fail(PM_INVALID, "input %.64s has no tensor type with a shape of at most %d extents",
-                       r->running, PM_MAX_RANK);
+    pm_wire type, tensor_type, shape, scan;
     pm_wire_field field;
-    for (scan = tensor; pm_wire_next(&scan, &field);)
+    int64_t element = 0;
+    if (!find_message(wire, ONNX_VALUE_TYPE, &type) || !find_message(type, ONNX_TYPE_TENSOR, &tensor_type) ||
+        !find_message(tensor_type, ONNX_TENSOR_TYPE_SHAPE, &shape) || !read_shape(shape, tensor))
+        return pm_fail(PM_INVALID, "input %.64s has no tensor type with a shape of at most %d extents", name,
+                       PM_MAX_RANK);
+    for (scan = tensor_type; pm_wire_next(&scan, &field);)
         if (field.number == ONNX_TENSOR_TYPE_ELEM)
             element = (int64_t)field.value;
-    if (element != ONNX_FLOAT)
-        return pm_fail(PM_UNSUPPORTED, "input %.64s has data type %" PRId64 ", built for float32 (1)",
-                       r->running, element);
-    if (rank < 2)
-        return pm_fail(PM_UNSUPPORTED, "input %.64s must have a batch dimension and others", r->running);
-    shape[0] = PM_BATCH;
-    for (uint32_t i = 1; i < rank; i++)
-        if (shape[i] <= 0)
-            return pm_fail(PM_UNSUPPORTED, "input %.64s: extent %u is not fixed", r->running, i);
-    return pm_graph_add_value(r->graph, r->running, shape, rank, &r->value);
+    tensor->type = element > 0 && element <= PM_TYPE_BF16 ? (pm_type)element : PM_TYPE_NONE;
+    if (pm_type_size(tensor->type) == 0)
+        return pm_fail(PM_UNSUPPORTED, "input %.64s has data type %" PRId64 ", which is not built", name,
+                       element);
+    return pm_ok();
 }
 
-// Reads the one real input, or the one output's name.
-static pm_status read_interface(reader *r, uint32_t number, pm_onnx_text *output)
+// The first extent of an input is the batch; others that are not given stay -1.
+static pm_status add_input(reader *r, pm_wire wire, pm_onnx_text text)
 {
-    pm_wire wire = r->graph_message, info;
+    char name[PM_MAX_NAME];
+    pm_tensor declared = {0};
+    uint32_t value = PM_NO_VALUE;
+    pm_status status = pm_onnx_name(text, "an input", name);
+    if (status.code == PM_OK && pm_names_find(r->names, text.bytes, text.size) != PM_NO_NAME)
+        status = pm_fail(PM_INVALID, "two inputs have the name %.64s", name);
+    if (status.code == PM_OK)
+        status = read_type(wire, name, &declared);
+    if (status.code != PM_OK)
+        return status;
+    pm_tensor shown = declared;
+    for (uint32_t d = 0; d < declared.rank; d++)
+        shown.shape[d] = d == 0 || declared.shape[d] < 0 ? 1 : declared.shape[d];
+    status = pm_graph_add_value(r->graph, name, &shown, &value);
+    if (status.code == PM_OK)
+        status = pm_graph_add_input(r->graph, value);
+    if (status.code == PM_OK)
+        status = pm_names_add(r->names, text.bytes, text.size, value);
+    if (status.code != PM_OK)
+        return status;
+    pm_value *v = &r->graph->values[value];
+    v->batched = declared.rank > 0;
+    for (uint32_t d = 1; d < declared.rank; d++)
+        v->tensor.shape[d] = declared.shape[d] < 0 ? -1 : declared.shape[d];
+    return status;
+}
+
+// What a node or the graph's outputs call by name. PM_NOT_FOUND when nothing before it makes it.
+static pm_status resolve(reader *r, pm_onnx_text name, bool setting, uint32_t *value)
+{
+    initializer *t = find_tensor(r, name);
+    if (t)
+        return use_tensor(r, t, setting, value);
+    *value = pm_names_find(r->names, name.bytes, name.size);
+    return *value == PM_NO_NAME ? pm_fail(PM_NOT_FOUND, "no such value") : pm_ok();
+}
+
+static pm_status add_output(reader *r, pm_onnx_text text)
+{
+    char name[PM_MAX_NAME];
+    uint32_t value = PM_NO_VALUE;
+    pm_status status = pm_onnx_name(text, "an output", name);
+    if (status.code == PM_OK)
+        status = resolve(r, text, false, &value);
+    if (status.code == PM_NOT_FOUND)
+        return pm_fail(PM_INVALID, "output %.64s is made by no node", name);
+    return status.code == PM_OK ? pm_graph_add_output(r->graph, value) : status;
+}
+
+// The graph's inputs that are no initializers, or its outputs.
+static pm_status read_interface(reader *r, uint32_t number)
+{
+    pm_wire wire = r->graph_message;
     pm_wire_field field;
+    pm_status status = pm_ok();
     size_t found = 0;
-    while (pm_wire_next(&wire, &field)) {
+    while (status.code == PM_OK && pm_wire_next(&wire, &field)) {
         if (field.number != number)
             continue;
-        info = pm_wire_inner(&field);
+        const pm_wire info = pm_wire_inner(&field);
         pm_onnx_text name = {0};
         for (pm_wire scan = info; pm_wire_next(&scan, &field);)
             if (field.number == ONNX_VALUE_NAME)
                 name = text_of(&field);
         if (number == ONNX_GRAPH_INPUT && find_tensor(r, name))
             continue;
-        if (found++)
-            return pm_fail(PM_UNSUPPORTED, "several %ss, built for one",
-                           number == ONNX_GRAPH_INPUT ? "input" : "output");
-        if (number == ONNX_GRAPH_OUTPUT)
-            *output = name;
-        else {
-            pm_status status = read_input(r, info, name);
-            if (status.code != PM_OK)
-                return status;
-        }
+        found++;
+        status = number == ONNX_GRAPH_INPUT ? add_input(r, info, name) : add_output(r, name);
     }
-    return found
-               ? pm_ok()
-               : pm_fail(PM_INVALID, "the graph has no %s", number == ONNX_GRAPH_INPUT ? "input" : "output");
-}
-
-static bool read_raw_node(pm_wire wire, raw_node *raw)
-{
-    pm_wire_field field;
-    *raw = (raw_node){0};
-    while (pm_wire_next(&wire, &field)) {
-        if (field.number == ONNX_NODE_INPUT) {
-            if (raw->input_count == MAX_NODE_INPUTS)
-                raw->too_many = true;
-            else
-                raw->inputs[raw->input_count++] = text_of(&field);
-        } else if (field.number == ONNX_NODE_OUTPUT && field.size > 0) {
-            if (raw->output_count++ == 0)
-                raw->output = text_of(&field);
-        } else if (field.number == ONNX_NODE_NAME) {
-            raw->name = text_of(&field);
-        } else if (field.number == ONNX_NODE_OP_TYPE) {
-            raw->op = text_of(&field);
-        } else if (field.number == ONNX_NODE_DOMAIN) {
-            raw->domain = text_of(&field);
-        }
-    }
-    while (raw->input_count > 0 && raw->inputs[raw->input_count - 1].size == 0)
-        raw->input_count--; // optional inputs left out at the end
-    return !wire.bad;
-}
-
-static bool read_attribute_ints(const pm_wire_field *field, pm_attribute *attribute)
-{
-    pm_wire packed = field->type == PM_WIRE_BYTES ? pm_wire_inner(field) : pm_wire_open(NULL, 0);
-    uint64_t value = field->value;
-    bool more = field->type == PM_WIRE_VARINT || pm_wire_varint(&packed, &value);
-    while (more) {
-        if (attribute->int_count == PM_MAX_RANK)
-            return false;
-        attribute->ints[attribute->int_count++] = (int64_t)value;
-        more = field->type == PM_WIRE_BYTES && pm_wire_varint(&packed, &value);
-    }
-    return !packed.bad;
-}
-
-// The values of an attribute whose type is known; text comes back beside it.
-static bool read_attribute_value(pm_wire wire, pm_attribute *attribute, pm_onnx_text *text)
-{
-    static const int64_t types[] = {[PM_ATTRIBUTE_INT] = ONNX_ATTRIBUTE_TYPE_INT,
-                                    [PM_ATTRIBUTE_FLOAT] = ONNX_ATTRIBUTE_TYPE_FLOAT,
-                                    [PM_ATTRIBUTE_INTS] = ONNX_ATTRIBUTE_TYPE_INTS,
-                                    [PM_ATTRIBUTE_STRING] = ONNX_ATTRIBUTE_TYPE_STRING};
-    pm_wire_field field;
-    bool good = true;
-    while (good && pm_wire_next(&wire, &field)) {
-        uint32_t bits = (uint32_t)field.value;
-        switch (field.number) {
-        case ONNX_ATTRIBUTE_I:
-            attribute->i = (int64_t)field.value;
-            break;
-        case ONNX_ATTRIBUTE_F:
-            memcpy(&attribute->f, &bits, sizeof bits);
-            break;
-        case ONNX_ATTRIBUTE_S:
-            *text = text_of(&field);
-            break;
-        case ONNX_ATTRIBUTE_INTS:
-            good = read_attribute_ints(&field, attribute);
-            break;
-        case ONNX_ATTRIBUTE_TYPE:
-            good = (int64_t)field.value == types[attribute->type];
-            break;
-        default:
-            break;
-        }
-    }
-    return good && !wire.bad;
-}
-
-static pm_status read_attribute(pm_wire wire, pm_node *node)
-{
-    pm_wire_field field;
-    pm_onnx_text name = {0}, text = {0};
-    char printable[PM_MAX_NAME];
-    for (pm_wire scan = wire; pm_wire_next(&scan, &field);)
-        if (field.number == ONNX_ATTRIBUTE_NAME)
-            name = text_of(&field);
-    pm_status status = pm_onnx_name(name, "an attribute", printable);
-    if (status.code != PM_OK)
-        return status;
-    const pm_attribute_spec *spec = node->op->attributes;
-    while (spec->name && !pm_onnx_text_is(name, spec->name))
-        spec++;
-    if (!spec->name)
-        return pm_fail(PM_UNSUPPORTED, "attribute %.64s", printable);
-    if (pm_node_attribute(node, spec->name) || node->attribute_count == PM_MAX_ATTRIBUTES)
-        return pm_fail(PM_INVALID, "attribute %s is given twice", spec->name);
-    pm_attribute attribute = {.name = spec->name, .type = spec->type};
-    if (!read_attribute_value(wire, &attribute, &text))
-        return pm_fail(PM_INVALID, "attribute %s is malformed or of the wrong type", spec->name);
-    if (spec->type == PM_ATTRIBUTE_STRING) {
-        // auto_pad is the one string; NOTSET means that pads counts.
-        return pm_onnx_text_is(text, "NOTSET") ? pm_ok()
-                                               : pm_fail(PM_UNSUPPORTED, "%s other than NOTSET", spec->name);
-    }
-    node->attributes[node->attribute_count++] = attribute;
-    return pm_ok();
-}
-
-static pm_status read_attributes(pm_wire wire, pm_node *node)
-{
-    pm_wire_field field;
-    pm_status status = pm_ok();
-    while (status.code == PM_OK && pm_wire_next(&wire, &field))
-        if (field.number == ONNX_NODE_ATTRIBUTE)
-            status = read_attribute(pm_wire_inner(&field), node);
+    if (status.code == PM_OK && found == 0)
+        status = pm_fail(PM_INVALID, "the graph has no %s", number == ONNX_GRAPH_INPUT ? "input" : "output");
     return status;
 }
 
-// The parameters among the node's inputs.
-static pm_status read_node_params(reader *r, const raw_node *raw, pm_node *node)
+// --- nodes
+
+static bool read_raw_node(reader *r, pm_wire wire, raw_node *raw)
 {
-    if (raw->too_many || raw->input_count < node->op->min_inputs || raw->input_count > node->op->max_inputs)
-        return pm_fail(PM_INVALID, "%u inputs, wanted %u to %u", raw->input_count, node->op->min_inputs,
-                       node->op->max_inputs);
-    for (uint32_t i = 1; i < raw->input_count; i++) {
-        pm_onnx_tensor *tensor = find_tensor(r, raw->inputs[i]);
-        if (!tensor || tensor->used)
-            return pm_fail(PM_UNSUPPORTED, "input %u is no initializer of its own", i);
-        tensor->used = true;
-        pm_status status = pm_onnx_add_param(r->graph, tensor, &node->inputs[i]);
+    pm_wire_field field;
+    size_t inputs = 0, outputs = 0;
+    *raw = (raw_node){0};
+    if (count_fields(wire, ONNX_NODE_INPUT, &inputs).code != PM_OK ||
+        count_fields(wire, ONNX_NODE_OUTPUT, &outputs).code != PM_OK || inputs > PM_MAX_NODE_VALUES ||
+        outputs > PM_MAX_NODE_VALUES)
+        return false;
+    raw->inputs = pm_region_alloc(r->graph->region, inputs * sizeof *raw->inputs);
+    raw->outputs = pm_region_alloc(r->graph->region, outputs * sizeof *raw->outputs);
+    while (raw->inputs && raw->outputs && pm_wire_next(&wire, &field)) {
+        if (field.number == ONNX_NODE_INPUT)
+            raw->inputs[raw->input_count++] = text_of(&field);
+        else if (field.number == ONNX_NODE_OUTPUT)
+            raw->outputs[raw->output_count++] = text_of(&field);
+        else if (field.number == ONNX_NODE_NAME)
+            raw->name = text_of(&field);
+        else if (field.number == ONNX_NODE_OP_TYPE)
+            raw->op = text_of(&field);
+        else if (field.number == ONNX_NODE_DOMAIN)
+            raw->domain = text_of(&field);
+    }
+    while (raw->input_count > 0 && raw->inputs[raw->input_count - 1].size == 0)
+        raw->input_count--; // optional ones left out at the end
+    while (raw->output_count > 0 && raw->outputs[raw->output_count - 1].size == 0)
+        raw->output_count--;
+    return !wire.bad && raw->inputs && raw->outputs;
+}
+
+// Whether some node of the graph makes name.
+static bool is_made(const reader *r, pm_onnx_text name)
+{
+    pm_wire wire = r->graph_message;
+    pm_wire_field field;
+    while (pm_wire_next(&wire, &field)) {
+        if (field.number != ONNX_GRAPH_NODE)
+            continue;
+        for (pm_wire node = pm_wire_inner(&field); pm_wire_next(&node, &field);)
+            if (field.number == ONNX_NODE_OUTPUT && pm_onnx_text_compare(text_of(&field), name) == 0)
+                return true;
+    }
+    return false;
+}
+
+static pm_status read_inputs(reader *r, const raw_node *raw, const pm_operator *op, uint32_t *inputs)
+{
+    for (uint32_t i = 0; i < raw->input_count; i++) {
+        char name[PM_MAX_NAME];
+        inputs[i] = PM_NO_VALUE;
+        if (raw->inputs[i].size == 0)
+            continue;
+        pm_status status = pm_onnx_name(raw->inputs[i], "an input", name);
+        if (status.code == PM_OK)
+            status = resolve(r, raw->inputs[i], i < 32 && op->fixed_inputs >> i & 1, &inputs[i]);
+        if (status.code == PM_NOT_FOUND)
+            return is_made(r, raw->inputs[i])
+                       ? pm_fail(PM_INVALID, "input %.64s is made later: a cycle, or nodes out of order",
+                                 name)
+                       : pm_fail(PM_INVALID, "input %.64s is made by no node and is no input of the graph",
+                                 name);
         if (status.code != PM_OK)
             return status;
     }
-    node->input_count = raw->input_count;
     return pm_ok();
 }
 
-static pm_status add_known_node(reader *r, pm_wire wire, const raw_node *raw, const pm_operator *op,
-                                char *name)
+// Values without a type for the outputs, under names that are new; a constant has its tensor.
+static pm_status add_outputs(reader *r, const raw_node *raw, const pm_tensor *constant, uint32_t *outputs)
 {
-    char output[PM_MAX_NAME];
-    pm_node node = {.op = op, .name = name, .inputs = {r->value}};
-    pm_status status = pm_onnx_name(raw->output, "the output", output);
-    if (status.code == PM_OK && raw->output_count != 1)
-        status = pm_fail(PM_UNSUPPORTED, "%u outputs, built for one", raw->output_count);
+    for (uint32_t i = 0; i < raw->output_count; i++) {
+        char name[PM_MAX_NAME];
+        const pm_onnx_text text = raw->outputs[i];
+        const pm_tensor unknown = {0};
+        outputs[i] = PM_NO_VALUE;
+        if (text.size == 0)
+            continue;
+        pm_status status = pm_onnx_name(text, "an output", name);
+        if (status.code == PM_OK &&
+            (pm_names_find(r->names, text.bytes, text.size) != PM_NO_NAME || find_tensor(r, text)))
+            status = pm_fail(PM_INVALID, "two values have the name %.64s", name);
+        if (status.code == PM_OK)
+            status = constant ? pm_graph_add_constant(r->graph, name, constant, &outputs[i])
+                              : pm_graph_add_value(r->graph, name, &unknown, &outputs[i]);
+        if (status.code == PM_OK)
+            status = pm_names_add(r->names, text.bytes, text.size, outputs[i]);
+        if (status.code != PM_OK)
+            return status;
+    }
+    return pm_ok();
+}
+
+static pm_status add_constant(reader *r, pm_wire wire, const raw_node *raw, uint32_t *outputs)
+{
+    pm_tensor constant;
+    if (raw->output_count != 1 || raw->input_count != 0)
+        return pm_fail(PM_INVALID, "wanted no input and one output");
+    pm_status status = pm_onnx_constant_read(wire, r->graph->region, &constant);
+    return status.code == PM_OK ? add_outputs(r, raw, &constant, outputs) : status;
+}
+
+static pm_status add_known_node(reader *r, pm_wire wire, const raw_node *raw, const pm_operator *op,
+                                const char *name)
+{
+    uint32_t *inputs = pm_region_alloc(r->graph->region, raw->input_count * sizeof *inputs);
+    uint32_t *outputs = pm_region_alloc(r->graph->region, raw->output_count * sizeof *outputs);
+    if (!inputs || !outputs)
+        return pm_fail(PM_NO_MEMORY, "a node");
+    if (!op)
+        return add_constant(r, wire, raw, outputs);
+    pm_node node = {.op = op,
+                    .name = name,
+                    .inputs = inputs,
+                    .input_count = raw->input_count,
+                    .outputs = outputs,
+                    .output_count = raw->output_count};
+    pm_status status = pm_onnx_attributes_read(wire, op->attributes, r->graph->region, &node.attributes,
+                                               &node.attribute_count);
     if (status.code == PM_OK)
-        status = read_attributes(wire, &node);
+        status = read_inputs(r, raw, op, inputs);
     if (status.code == PM_OK)
-        status = read_node_params(r, raw, &node);
-    if (status.code == PM_OK)
-        status = pm_graph_add_node(r->graph, &node, output);
-    if (status.code == PM_OK)
-        r->value = r->graph->nodes[r->graph->node_count - 1].output;
-    return status;
+        status = add_outputs(r, raw, NULL, outputs);
+    return status.code == PM_OK ? pm_graph_add_node(r->graph, &node) : status;
 }
 
 static pm_status read_node(reader *r, pm_wire wire)
@@ -391,7 +436,7 @@ static pm_status read_node(reader *r, pm_wire wire)
     raw_node raw;
     char name[PM_MAX_NAME], op_name[PM_MAX_NAME], domain[PM_MAX_NAME] = "";
     size_t index = r->node_index++;
-    if (!read_raw_node(wire, &raw))
+    if (!read_raw_node(r, wire, &raw))
         return pm_fail(PM_CORRUPT, "node %zu is malformed", index);
     pm_status status = pm_onnx_name(raw.op, "the operator", op_name);
     if (status.code == PM_OK && raw.domain.size > 0)
@@ -402,21 +447,13 @@ static pm_status read_node(reader *r, pm_wire wire)
         return pm_wrap(status, "node %zu", index);
     if (raw.name.size == 0)
         snprintf(name, sizeof name, "%.*s_%zu", OPERATOR_NAME, op_name, index);
-    const pm_operator *op = pm_operator_find(op_name);
-    bool passes = strcmp(op_name, "Identity") == 0 || (op && op->id == PM_OPERATOR_DROPOUT);
-    if ((!op && !passes) || !is_default_domain(raw.domain))
+    const bool ours = is_default_domain(raw.domain), constant = ours && strcmp(op_name, "Constant") == 0;
+    const pm_operator *op = ours ? pm_operator_find("", op_name, r->graph->opset) : NULL;
+    if (!op && !constant)
         return pm_fail(PM_UNSUPPORTED,
                        "node %.64s: operator %.48s of domain '%.48s', opset %" PRId64 ", is not built", name,
-                       op_name, domain, r->opset);
-    if (raw.input_count == 0 || !pm_onnx_text_is(raw.inputs[0], r->running))
-        return pm_fail(PM_UNSUPPORTED,
-                       "node %.64s (%s) does not read its predecessor's output: only chains are built", name,
-                       op_name);
-    if (!passes)
-        status = add_known_node(r, wire, &raw, op, name);
-    if (status.code == PM_OK)
-        status = pm_onnx_name(raw.output, "the output", r->running);
-    return pm_wrap(status, "node %.64s (%.48s)", name, op_name);
+                       op_name, domain, r->graph->opset);
+    return pm_wrap(add_known_node(r, wire, &raw, op, name), "node %.64s (%.48s)", name, op_name);
 }
 
 static pm_status read_nodes(reader *r)
@@ -435,65 +472,88 @@ static pm_status read_nodes(reader *r)
     return status;
 }
 
-// Gives the last value the graph output's name (a pass-through node may have renamed it).
-static pm_status name_output(reader *r, pm_onnx_text output)
+// The outputs' values (outputs) in a program of rows rows, which checks types and shapes of everything.
+static pm_status try_rows(const pm_graph *graph, uint32_t rows, pm_value *outputs)
 {
-    if (!pm_onnx_text_is(output, r->running))
-        return pm_fail(PM_UNSUPPORTED, "the output is not the last node's (%.64s)", r->running);
-    char *name = strdup(r->running);
-    if (!name)
-        return pm_fail(PM_NO_MEMORY, "the output's name");
-    free(r->graph->values[r->value].name);
-    r->graph->values[r->value].name = name;
+    pm_graph *program = NULL;
+    pm_tensor *inputs = calloc(graph->input_count + 1, sizeof *inputs);
+    pm_status status = inputs ? pm_program_lane(graph, rows, inputs) : pm_fail(PM_NO_MEMORY, "inputs");
+    if (status.code == PM_OK)
+        status = pm_program_create(&program, graph, inputs, false);
+    for (size_t i = 0; status.code == PM_OK && i < graph->output_count; i++)
+        outputs[i] = program->values[program->outputs[i]];
+    free(inputs);
+    pm_graph_destroy(&program);
+    return status;
+}
+
+// Whether the second shape is the first for twice as many rows, along the first extent. A graph that writes
+// its batch into a Reshape is found out here.
+static bool follows_rows(const pm_value *one, const pm_value *two)
+{
+    pm_tensor wanted = one->tensor;
+    if (wanted.rank > 0 && !one->shared)
+        wanted.shape[0] *= 2;
+    return pm_shape_equal(&wanted, &two->tensor);
+}
+
+// Takes the outputs' types and shapes from the program of one row.
+static pm_status set_outputs(pm_graph *graph, const pm_value *one, const pm_value *two)
+{
+    for (size_t i = 0; i < graph->output_count; i++) {
+        char text[2][128];
+        pm_value *v = &graph->values[graph->outputs[i]];
+        if (!follows_rows(&one[i], &two[i]))
+            return pm_fail(PM_UNSUPPORTED, "output %.64s has shape %s for one row and %s for two", v->name,
+                           pm_shape_text(one[i].tensor.shape, one[i].tensor.rank, text[0], sizeof text[0]),
+                           pm_shape_text(two[i].tensor.shape, two[i].tensor.rank, text[1], sizeof text[1]));
+        if (v->tensor.type != PM_TYPE_NONE)
+            continue; // an input or a constant
+        v->tensor = one[i].tensor;
+        v->tensor.data = NULL;
+        v->batched = !one[i].shared && v->tensor.rank > 0 && v->tensor.shape[0] == 1;
+    }
     return pm_ok();
 }
 
-static int by_text(const void *a, const void *b)
+static pm_status check_shapes(pm_graph *graph)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    const size_t count = graph->output_count;
+    pm_value *outputs = calloc(2 * count + 1, sizeof *outputs); // for one row, then for two
+    pm_status status = outputs ? try_rows(graph, 1, outputs) : pm_fail(PM_NO_MEMORY, "outputs");
+    if (status.code == PM_OK)
+        status = try_rows(graph, 2, outputs + count);
+    if (status.code == PM_OK)
+        status = set_outputs(graph, outputs, outputs + count);
+    free(outputs);
+    return status;
 }
 
-static pm_status check_unique(const pm_graph *graph)
+static pm_status read_graph(reader *r, const void *bytes, size_t size)
 {
-    const char **names = malloc(graph->value_count * sizeof *names);
-    if (!names)
-        return pm_fail(PM_NO_MEMORY, "%zu names", graph->value_count);
-    for (size_t i = 0; i < graph->value_count; i++)
-        names[i] = graph->values[i].name;
-    qsort(names, graph->value_count, sizeof *names, by_text);
-    pm_status status = pm_ok();
-    for (size_t i = 1; status.code == PM_OK && i < graph->value_count; i++)
-        if (strcmp(names[i - 1], names[i]) == 0)
-            status = pm_fail(PM_INVALID, "two values have the name %.64s", names[i]);
-    free(names);
-    return status;
+    pm_status status = read_model(r, pm_wire_open(bytes, size));
+    if (status.code == PM_OK)
+        status = index_tensors(r);
+    if (status.code == PM_OK)
+        status = read_interface(r, ONNX_GRAPH_INPUT);
+    if (status.code == PM_OK)
+        status = read_nodes(r);
+    if (status.code == PM_OK)
+        status = read_interface(r, ONNX_GRAPH_OUTPUT);
+    if (status.code == PM_OK)
+        status = check_shapes(r->graph);
+    return status.code == PM_OK ? pm_graph_finish(r->graph) : status;
 }
 
 pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size)
 {
-    reader r = {.graph = pm_graph_create()};
-    pm_onnx_text output = {0};
-    if (!r.graph)
-        return pm_fail(PM_NO_MEMORY, "a graph");
-    pm_status status = read_model(&r, pm_wire_open(bytes, size));
-    if (status.code == PM_OK)
-        status = index_tensors(&r);
-    if (status.code == PM_OK)
-        status = read_interface(&r, ONNX_GRAPH_INPUT, NULL);
-    if (status.code == PM_OK)
-        status = read_interface(&r, ONNX_GRAPH_OUTPUT, &output);
-    if (status.code == PM_OK)
-        status = read_nodes(&r);
-    if (status.code == PM_OK)
-        status = name_output(&r, output);
-    if (status.code == PM_OK)
-        status = check_unique(r.graph);
+    reader r = {.graph = pm_graph_create(), .names = pm_names_create()};
+    pm_status status = r.graph && r.names ? read_graph(&r, bytes, size) : pm_fail(PM_NO_MEMORY, "a graph");
     free(r.tensors);
-    if (status.code != PM_OK) {
+    pm_names_destroy(&r.names);
+    if (status.code == PM_OK)
+        *graph = r.graph;
+    else
         pm_graph_destroy(&r.graph);
-        return pm_wrap(status, "ONNX model");
-    }
-    pm_graph_finish(r.graph, r.value);
-    *graph = r.graph;
-    return status;
+    return pm_wrap(status, "ONNX model");
 }

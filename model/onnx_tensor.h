@@ -1,5 +1,5 @@
 #pragma once
-// Initializers of a hostile ONNX model, for onnx_read.c.
+// Names, tensors and attributes of a hostile ONNX model, for onnx_read.c.
 #include "model/operators.h"
 #include "model/wire.h"
 
@@ -8,12 +8,6 @@ typedef struct pm_onnx_text {
     const unsigned char *bytes;
     size_t size;
 } pm_onnx_text;
-
-typedef struct pm_onnx_tensor {
-    pm_onnx_text name;
-    pm_wire message; // the whole TensorProto
-    bool used;       // by some node
-} pm_onnx_tensor;
 
 // Copies text into out (PM_MAX_NAME bytes); PM_INVALID when it is empty, too long or holds control
 // characters.
@@ -24,5 +18,15 @@ int pm_onnx_text_compare(pm_onnx_text a, pm_onnx_text b);
 
 bool pm_onnx_text_is(pm_onnx_text text, const char *word);
 
-// Reads the tensor's shape and values and adds it as a parameter. *value: its value in the graph.
-pm_status pm_onnx_add_param(pm_graph *graph, const pm_onnx_tensor *tensor, uint32_t *value) PM_CHECKED;
+// Reads a TensorProto; the elements are copied into region. name is for messages. *external: the data lie in
+// another file, and tensor->data is NULL.
+pm_status pm_onnx_tensor_read(pm_wire message, const char *name, pm_region *region, pm_tensor *tensor,
+                              bool *external) PM_CHECKED;
+
+// Reads the attributes of a NodeProto that specs lists; PM_UNSUPPORTED names any other. The list and what is
+// in it lie in region.
+pm_status pm_onnx_attributes_read(pm_wire node, const pm_attribute_spec *specs, pm_region *region,
+                                  const pm_attribute **attributes, uint32_t *count) PM_CHECKED;
+
+// Reads the value of a Constant node.
+pm_status pm_onnx_constant_read(pm_wire node, pm_region *region, pm_tensor *tensor) PM_CHECKED;

@@ -8,57 +8,146 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void write_attribute(pm_wire_out *out, const pm_attribute *attribute)
+typedef struct writer {
+    pm_wire_out out;
+    const pm_graph *graph;
+    uint32_t *source;   // (values): whose value this one has, without what is left out
+    const char **names; // (values): under which it is written
+    bool *renamed;      // (values): has the name of an output
+} writer;
+
+static bool is_left_out(const pm_node *node)
 {
-    size_t mark = pm_wire_begin(out, ONNX_NODE_ATTRIBUTE);
-    pm_wire_put_text(out, ONNX_ATTRIBUTE_NAME, attribute->name);
-    if (attribute->type == PM_ATTRIBUTE_FLOAT) {
-        pm_wire_put_float(out, ONNX_ATTRIBUTE_F, attribute->f);
-        pm_wire_put_int(out, ONNX_ATTRIBUTE_TYPE, ONNX_ATTRIBUTE_TYPE_FLOAT);
-    } else if (attribute->type == PM_ATTRIBUTE_INT) {
-        pm_wire_put_int(out, ONNX_ATTRIBUTE_I, attribute->i);
-        pm_wire_put_int(out, ONNX_ATTRIBUTE_TYPE, ONNX_ATTRIBUTE_TYPE_INT);
-    } else {
-        for (uint32_t i = 0; i < attribute->int_count; i++)
-            pm_wire_put_int(out, ONNX_ATTRIBUTE_INTS, attribute->ints[i]);
-        pm_wire_put_int(out, ONNX_ATTRIBUTE_TYPE, ONNX_ATTRIBUTE_TYPE_INTS);
-    }
+    return strcmp(node->op->name, "Dropout") == 0;
+}
+
+// Inline: name and raw data where they are wanted.
+static void write_tensor(pm_wire_out *out, uint32_t number, const char *name, const pm_tensor *tensor)
+{
+    size_t mark = pm_wire_begin(out, number);
+    for (uint32_t i = 0; i < tensor->rank; i++)
+        pm_wire_put_int(out, ONNX_TENSOR_DIMS, tensor->shape[i]);
+    pm_wire_put_int(out, ONNX_TENSOR_DATA_TYPE, tensor->type);
+    if (name)
+        pm_wire_put_text(out, ONNX_TENSOR_NAME, name);
+    pm_wire_put_bytes(out, ONNX_TENSOR_RAW_DATA, tensor->data, pm_tensor_bytes(tensor));
     pm_wire_end(out, mark);
 }
 
-static void write_node(pm_wire_out *out, const char *op, const char *name, const char *input,
-                       const char *output, const pm_graph *graph, const pm_node *node)
+static void write_attribute(pm_wire_out *out, const pm_attribute *attribute)
 {
+    static const int64_t types[] = {[PM_ATTRIBUTE_INT] = ONNX_ATTRIBUTE_TYPE_INT,
+                                    [PM_ATTRIBUTE_FLOAT] = ONNX_ATTRIBUTE_TYPE_FLOAT,
+                                    [PM_ATTRIBUTE_STRING] = ONNX_ATTRIBUTE_TYPE_STRING,
+                                    [PM_ATTRIBUTE_TENSOR] = ONNX_ATTRIBUTE_TYPE_TENSOR,
+                                    [PM_ATTRIBUTE_INTS] = ONNX_ATTRIBUTE_TYPE_INTS,
+                                    [PM_ATTRIBUTE_FLOATS] = ONNX_ATTRIBUTE_TYPE_FLOATS};
+    size_t mark = pm_wire_begin(out, ONNX_NODE_ATTRIBUTE);
+    pm_wire_put_text(out, ONNX_ATTRIBUTE_NAME, attribute->name);
+    switch (attribute->type) {
+    case PM_ATTRIBUTE_FLOAT:
+        pm_wire_put_float(out, ONNX_ATTRIBUTE_F, attribute->f);
+        break;
+    case PM_ATTRIBUTE_INT:
+        pm_wire_put_int(out, ONNX_ATTRIBUTE_I, attribute->i);
+        break;
+    case PM_ATTRIBUTE_STRING:
+        pm_wire_put_text(out, ONNX_ATTRIBUTE_S, attribute->s);
+        break;
+    case PM_ATTRIBUTE_TENSOR:
+        write_tensor(out, ONNX_ATTRIBUTE_T, NULL, attribute->tensor);
+        break;
+    case PM_ATTRIBUTE_FLOATS:
+        for (uint32_t i = 0; i < attribute->count; i++)
+            pm_wire_put_float(out, ONNX_ATTRIBUTE_FLOATS, attribute->floats[i]);
+        break;
+    case PM_ATTRIBUTE_INTS:
+        for (uint32_t i = 0; i < attribute->count; i++)
+            pm_wire_put_int(out, ONNX_ATTRIBUTE_INTS, attribute->ints[i]);
+        break;
+    }
+    pm_wire_put_int(out, ONNX_ATTRIBUTE_TYPE, types[attribute->type]);
+    pm_wire_end(out, mark);
+}
+
+static const char *name_of(const writer *w, uint32_t value)
+{
+    return value == PM_NO_VALUE ? "" : w->names[w->source[value]];
+}
+
+static void write_node(writer *w, const pm_node *node)
+{
+    pm_wire_out *out = &w->out;
     size_t mark = pm_wire_begin(out, ONNX_GRAPH_NODE);
-    pm_wire_put_text(out, ONNX_NODE_INPUT, input);
-    for (uint32_t i = 1; node && i < node->input_count; i++)
-        pm_wire_put_text(out, ONNX_NODE_INPUT, graph->values[node->inputs[i]].name);
-    pm_wire_put_text(out, ONNX_NODE_OUTPUT, output);
-    pm_wire_put_text(out, ONNX_NODE_NAME, name);
-    pm_wire_put_text(out, ONNX_NODE_OP_TYPE, op);
-    for (uint32_t i = 0; node && i < node->attribute_count; i++)
+    for (uint32_t i = 0; i < node->input_count; i++)
+        pm_wire_put_text(out, ONNX_NODE_INPUT, name_of(w, node->inputs[i]));
+    for (uint32_t i = 0; i < node->output_count; i++)
+        pm_wire_put_text(out, ONNX_NODE_OUTPUT, name_of(w, node->outputs[i]));
+    pm_wire_put_text(out, ONNX_NODE_NAME, node->name);
+    pm_wire_put_text(out, ONNX_NODE_OP_TYPE, node->op->name);
+    for (uint32_t i = 0; i < node->attribute_count; i++)
         write_attribute(out, &node->attributes[i]);
     pm_wire_end(out, mark);
 }
 
-// Nodes without Dropout: a reader of its output reads its input instead.
-static void write_nodes(pm_wire_out *out, const pm_graph *graph)
+static void write_identity(writer *w, const char *node, const char *input, const char *output)
 {
-    const char *value = graph->values[graph->input].name, *last = graph->values[graph->output].name;
-    size_t written = 0, keep = graph->node_count;
-    while (keep > 0 && graph->nodes[keep - 1].op->id == PM_OPERATOR_DROPOUT)
-        keep--; // what comes before a final Dropout gives the output's name
-    for (size_t i = 0; i < keep; i++) {
-        const pm_node *node = &graph->nodes[i];
-        if (node->op->id == PM_OPERATOR_DROPOUT)
-            continue;
-        const char *output = i + 1 == keep ? last : graph->values[node->output].name;
-        write_node(out, node->op->name, node->name, value, output, graph, node);
-        value = output;
-        written++;
+    size_t mark = pm_wire_begin(&w->out, ONNX_GRAPH_NODE);
+    pm_wire_put_text(&w->out, ONNX_NODE_INPUT, input);
+    pm_wire_put_text(&w->out, ONNX_NODE_OUTPUT, output);
+    pm_wire_put_text(&w->out, ONNX_NODE_NAME, node);
+    pm_wire_put_text(&w->out, ONNX_NODE_OP_TYPE, "Identity");
+    pm_wire_end(&w->out, mark);
+}
+
+static bool is_output(const pm_graph *graph, uint32_t value)
+{
+    for (size_t i = 0; i < graph->output_count; i++)
+        if (graph->outputs[i] == value)
+            return true;
+    return false;
+}
+
+// Who reads the output of a node that is left out reads its input instead; when that output is the graph's,
+// what it comes from takes over its name, if it has none to keep.
+static void find_sources(writer *w)
+{
+    const pm_graph *g = w->graph;
+    for (uint32_t v = 0; v < g->value_count; v++) {
+        w->source[v] = v;
+        w->names[v] = g->values[v].name;
+        w->renamed[v] = g->values[v].param != PM_NO_PARAM || g->values[v].constant;
     }
-    if (written == 0)
-        write_node(out, "Identity", "identity", value, last, graph, NULL);
+    for (size_t i = 0; i < g->input_count; i++)
+        w->renamed[g->inputs[i]] = true;
+    for (size_t i = 0; i < g->output_count; i++)
+        w->renamed[g->outputs[i]] = true;
+    for (size_t n = 0; n < g->node_count; n++) {
+        const pm_node *node = &g->nodes[n];
+        if (!is_left_out(node))
+            continue;
+        const uint32_t output = node->outputs[0], from = w->source[node->inputs[0]];
+        w->source[output] = from;
+        if (!is_output(g, output) || w->renamed[from])
+            continue;
+        w->renamed[from] = true;
+        w->names[from] = g->values[output].name;
+    }
+}
+
+static void write_nodes(writer *w)
+{
+    const pm_graph *g = w->graph;
+    for (size_t n = 0; n < g->node_count; n++) {
+        const pm_node *node = &g->nodes[n];
+        if (!is_left_out(node)) {
+            write_node(w, node);
+            continue;
+        }
+        const char *input = name_of(w, node->outputs[0]), *output = g->values[node->outputs[0]].name;
+        if (is_output(g, node->outputs[0]) && strcmp(input, output) != 0)
+            write_identity(w, node->name, input, output);
+    }
 }
 
 static void write_entry(pm_wire_out *out, const char *key, const char *value)
@@ -69,14 +158,13 @@ static void write_entry(pm_wire_out *out, const char *key, const char *value)
     pm_wire_end(out, mark);
 }
 
-static void write_initializer(pm_wire_out *out, const pm_param *param, const char *weights_file,
-                              uint64_t offset)
+static void write_param(pm_wire_out *out, const pm_param *param, const char *weights_file, uint64_t offset)
 {
     char number[32];
     size_t mark = pm_wire_begin(out, ONNX_GRAPH_INITIALIZER);
     for (uint32_t i = 0; i < param->rank; i++)
         pm_wire_put_int(out, ONNX_TENSOR_DIMS, param->shape[i]);
-    pm_wire_put_int(out, ONNX_TENSOR_DATA_TYPE, ONNX_FLOAT);
+    pm_wire_put_int(out, ONNX_TENSOR_DATA_TYPE, PM_TYPE_F32);
     pm_wire_put_text(out, ONNX_TENSOR_NAME, param->name);
     write_entry(out, "location", weights_file);
     snprintf(number, sizeof number, "%" PRIu64, offset);
@@ -87,20 +175,21 @@ static void write_initializer(pm_wire_out *out, const pm_param *param, const cha
     pm_wire_end(out, mark);
 }
 
-// A ValueInfoProto of float, the first extent named "N".
-static void write_value(pm_wire_out *out, uint32_t number, const pm_value *value)
+// A ValueInfoProto, the batch named "N".
+static void write_value(pm_wire_out *out, uint32_t number, const char *name, const pm_value *value)
 {
+    const pm_tensor *t = &value->tensor;
     size_t info = pm_wire_begin(out, number);
-    pm_wire_put_text(out, ONNX_VALUE_NAME, value->name);
+    pm_wire_put_text(out, ONNX_VALUE_NAME, name);
     size_t type = pm_wire_begin(out, ONNX_VALUE_TYPE), tensor = pm_wire_begin(out, ONNX_TYPE_TENSOR);
-    pm_wire_put_int(out, ONNX_TENSOR_TYPE_ELEM, ONNX_FLOAT);
+    pm_wire_put_int(out, ONNX_TENSOR_TYPE_ELEM, t->type);
     size_t shape = pm_wire_begin(out, ONNX_TENSOR_TYPE_SHAPE);
-    for (uint32_t i = 0; i < value->rank; i++) {
+    for (uint32_t i = 0; i < t->rank; i++) {
         size_t extent = pm_wire_begin(out, ONNX_SHAPE_DIM);
-        if (value->shape[i] == PM_BATCH)
+        if (i == 0 && value->batched)
             pm_wire_put_text(out, ONNX_DIM_PARAM, "N");
         else
-            pm_wire_put_int(out, ONNX_DIM_VALUE, value->shape[i]);
+            pm_wire_put_int(out, ONNX_DIM_VALUE, t->shape[i]);
         pm_wire_end(out, extent);
     }
     pm_wire_end(out, shape);
@@ -109,26 +198,49 @@ static void write_value(pm_wire_out *out, uint32_t number, const pm_value *value
     pm_wire_end(out, info);
 }
 
+static void write_graph(writer *w, const char *weights_file, const uint64_t *offsets)
+{
+    const pm_graph *g = w->graph;
+    pm_wire_out *out = &w->out;
+    size_t mark = pm_wire_begin(out, ONNX_MODEL_GRAPH);
+    write_nodes(w);
+    pm_wire_put_text(out, ONNX_GRAPH_NAME, "paramill");
+    for (size_t i = 0; i < g->param_count; i++)
+        write_param(out, &g->params[i], weights_file, offsets[i]);
+    for (size_t i = 0; i < g->value_count; i++)
+        if (g->values[i].constant)
+            write_tensor(out, ONNX_GRAPH_INITIALIZER, g->values[i].name, &g->values[i].tensor);
+    for (size_t i = 0; i < g->input_count; i++)
+        write_value(out, ONNX_GRAPH_INPUT, g->values[g->inputs[i]].name, &g->values[g->inputs[i]]);
+    for (size_t i = 0; i < g->output_count; i++)
+        write_value(out, ONNX_GRAPH_OUTPUT, g->values[g->outputs[i]].name, &g->values[g->outputs[i]]);
+    pm_wire_end(out, mark);
+}
+
 pm_status pm_graph_write_onnx(const pm_graph *graph, const char *weights_file, const uint64_t *offsets,
                               pm_buffer **onnx)
 {
-    pm_wire_out out = {0};
-    pm_wire_put_int(&out, ONNX_MODEL_IR_VERSION, ONNX_IR_VERSION);
-    pm_wire_put_text(&out, ONNX_MODEL_PRODUCER_NAME, "paramill");
-    size_t mark = pm_wire_begin(&out, ONNX_MODEL_GRAPH);
-    write_nodes(&out, graph);
-    pm_wire_put_text(&out, ONNX_GRAPH_NAME, "paramill");
-    for (size_t i = 0; i < graph->param_count; i++)
-        write_initializer(&out, &graph->params[i], weights_file, offsets[i]);
-    write_value(&out, ONNX_GRAPH_INPUT, &graph->values[graph->input]);
-    write_value(&out, ONNX_GRAPH_OUTPUT, &graph->values[graph->output]);
-    pm_wire_end(&out, mark);
-    mark = pm_wire_begin(&out, ONNX_MODEL_OPSET_IMPORT);
-    pm_wire_put_text(&out, ONNX_OPSET_DOMAIN, "");
-    pm_wire_put_int(&out, ONNX_OPSET_VERSION, ONNX_OPSET);
-    pm_wire_end(&out, mark);
-    pm_buffer *buffer = out.failed ? NULL : pm_buffer_copy(out.data, out.size);
-    free(out.data);
+    const size_t n = graph->value_count + 1;
+    writer w = {.graph = graph,
+                .source = calloc(n, sizeof(uint32_t)),
+                .names = calloc(n, sizeof(char *)),
+                .renamed = calloc(n, sizeof(bool))};
+    pm_buffer *buffer = NULL;
+    if (w.source && w.names && w.renamed) {
+        find_sources(&w);
+        pm_wire_put_int(&w.out, ONNX_MODEL_IR_VERSION, ONNX_IR_VERSION);
+        pm_wire_put_text(&w.out, ONNX_MODEL_PRODUCER_NAME, "paramill");
+        write_graph(&w, weights_file, offsets);
+        size_t mark = pm_wire_begin(&w.out, ONNX_MODEL_OPSET_IMPORT);
+        pm_wire_put_text(&w.out, ONNX_OPSET_DOMAIN, "");
+        pm_wire_put_int(&w.out, ONNX_OPSET_VERSION, graph->opset);
+        pm_wire_end(&w.out, mark);
+        buffer = w.out.failed ? NULL : pm_buffer_copy(w.out.data, w.out.size);
+    }
+    free(w.out.data);
+    free(w.source);
+    free(w.names);
+    free(w.renamed);
     if (!buffer)
         return pm_fail(PM_NO_MEMORY, "an ONNX model");
     *onnx = buffer;

@@ -1,53 +1,9 @@
-// Running a plan; plan_build.c makes it.
+// Steps and requests; plan_build.c makes the plan, plan_run.c runs its tasks.
 #include "model/plan_impl.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-
-void pm_plan_tree_sum(pm_plan *plan, float *sum, size_t count,
-                      void (*produce)(const void *ctx, uint32_t lane, float *partial), const void *ctx)
-{
-    // A binary counter: level[i] waits for its right neighbour of the same size; left + right, as in any
-    // sub-block.
-    float *level[PM_MAX_TREE] = {sum};
-    for (uint32_t i = 1; i < PM_MAX_TREE && 1u << i <= plan->max_lanes; i++)
-        level[i] = plan->tree + (i - 1) * plan->tree_count;
-    uint32_t top = 0;
-    for (uint32_t lane = 0; lane < plan->lanes; lane++) {
-        produce(ctx, lane, level[top++]);
-        for (uint32_t bits = lane; bits & 1; bits >>= 1) {
-            plan->kernels->add(level[top - 2], level[top - 1], count);
-            top--;
-        }
-    }
-}
-
-pm_status pm_plan_gradient_done(pm_plan *plan, const pm_task *task, uint32_t input)
-{
-    const pm_step_hooks *hooks = plan->step->hooks;
-    if (!hooks || !hooks->after_gradient)
-        return pm_ok();
-    size_t param = (size_t)plan->graph->values[task->node->inputs[input]].param;
-    return hooks->after_gradient(hooks->ctx, param);
-}
-
-static pm_status announce_params(const pm_plan *plan, const pm_task *task)
-{
-    const pm_step_hooks *hooks = plan->step->hooks;
-    if (!hooks || !hooks->before_param)
-        return pm_ok();
-    for (uint32_t i = 1; i < task->node->input_count; i++) {
-        int64_t param = plan->graph->values[task->node->inputs[i]].param;
-        if (plan->graph->params[param].kind == PM_PARAM_STATISTIC)
-            continue;
-        pm_status status = hooks->before_param(hooks->ctx, (size_t)param);
-        if (status.code != PM_OK)
-            return status;
-    }
-    return pm_ok();
-}
 
 static pm_status check_step(const pm_plan *plan, const pm_step *step)
 {
@@ -59,7 +15,7 @@ static pm_status check_step(const pm_plan *plan, const pm_step *step)
                        lanes, plan->max_lanes);
     if (plan->loss != PM_LOSS_SOFTMAX_CROSS_ENTROPY)
         return pm_ok();
-    const int32_t *classes = plan->target;
+    const int32_t *classes = pm_plan_memory(plan, plan->target);
     size_t count = pm_graph_output_count(plan->graph);
     for (size_t i = 0; i < (size_t)lanes * plan->rows_per_lane; i++)
         if (classes[i] < 0 || (size_t)classes[i] >= count)
@@ -74,97 +30,129 @@ static double tree_sum(const double *values, uint32_t count)
     return count == 1 ? values[0] : tree_sum(values, count / 2) + tree_sum(values + count / 2, count / 2);
 }
 
-static void run_loss(pm_plan *plan)
+static void read_loss(const pm_plan *plan)
 {
     pm_step *step = plan->step;
-    const float *output = plan->tasks[plan->task_count - 1].y;
-    size_t outputs = pm_graph_output_count(plan->graph);
-    step->correct = 0;
-    if (plan->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY) {
-        plan->kernels->cross_entropy(output, plan->target, plan->loss_scale, plan->output_gradient,
-                                     plan->row_loss, plan->correct, plan->rows, outputs);
-        for (uint32_t r = 0; r < plan->rows; r++)
-            step->correct += plan->correct[r];
-    } else {
-        plan->kernels->squared_error(output, plan->target, plan->loss_scale, plan->output_gradient,
-                                     plan->row_loss, plan->rows, outputs);
-    }
+    const double *row_loss = pm_plan_memory(plan, plan->row_loss);
+    const uint8_t *correct = pm_plan_memory(plan, plan->correct);
+    const bool classes = plan->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY;
     double lanes[PM_MAX_LANES];
+    step->correct = 0;
     for (uint32_t lane = 0; lane < plan->lanes; lane++) {
         lanes[lane] = 0;
-        for (uint32_t r = 0; r < plan->rows_per_lane; r++)
-            lanes[lane] += plan->row_loss[lane * plan->rows_per_lane + r];
+        for (uint32_t r = 0; r < plan->rows_per_lane; r++) {
+            lanes[lane] += row_loss[lane * plan->rows_per_lane + r];
+            step->correct += classes && correct[lane * plan->rows_per_lane + r];
+        }
     }
     step->loss = tree_sum(lanes, plan->lanes);
+}
+
+static bool is_finite(const pm_plan *plan, uint32_t value)
+{
+    const pm_value *v = &plan->program->values[value];
+    return v->tensor.type != PM_TYPE_F32 ||
+           plan->kernels->all_finite(pm_plan_memory(plan, value),
+                                     v->tensor.count * (v->shared ? 1 : plan->lanes));
 }
 
 // Runs forward again, looking at each output while it is there: buffers are shared, so afterwards is too
 // late.
 static pm_status blame(pm_plan *plan)
 {
-    uint64_t step = plan->step->step;
-    size_t inputs = plan->rows * pm_graph_input_count(plan->graph);
-    if (!plan->kernels->all_finite(plan->input, inputs))
-        return pm_fail(PM_NOT_FINITE, "step %" PRIu64 ": the input holds NaN or infinity", step);
-    for (size_t i = 0; i < plan->task_count; i++) {
-        pm_task *task = &plan->tasks[i];
-        task->kind->forward(plan, task);
-        if (!plan->kernels->all_finite(task->y, plan->rows * task->y_count))
+    const uint64_t step = plan->step->step;
+    for (size_t i = 0; i < plan->program->input_count; i++)
+        if (!is_finite(plan, plan->program->inputs[i]))
+            return pm_fail(PM_NOT_FINITE, "step %" PRIu64 ": the input holds NaN or infinity", step);
+    for (size_t t = 0; t < plan->forward_count; t++) {
+        pm_task *task = &plan->tasks[t];
+        const pm_node *node = task->node;
+        pm_plan_run_task(plan, task);
+        if (node->outputs[0] != PM_NO_VALUE && !is_finite(plan, node->outputs[0]))
             return pm_fail(PM_NOT_FINITE,
                            "step %" PRIu64 ": node %.64s (%s) is the first whose output holds NaN or "
                            "infinity",
-                           step, task->node->name, task->node->op->name);
+                           step, node->name, node->op->name);
     }
     return pm_fail(PM_NOT_FINITE, "step %" PRIu64 ": the loss is not finite although every output is", step);
 }
 
-pm_status pm_plan_step(pm_plan *plan, pm_step *step)
+// Runs the tasks [first, last) and calls the hooks around them; *before and *after are the next events.
+static pm_status run_tasks(pm_plan *plan, size_t first, size_t last, size_t *before, size_t *after)
 {
-    pm_status status = check_step(plan, step);
-    if (status.code != PM_OK)
-        return status;
-    plan->step = step;
-    plan->lanes = step->lane_count;
-    plan->rows = step->lane_count * plan->rows_per_lane;
-    for (size_t i = 0; i < plan->task_count; i++) {
-        pm_task *task = &plan->tasks[i];
-        status = announce_params(plan, task);
+    const pm_step_hooks none = {0}, *hooks = plan->step->hooks ? plan->step->hooks : &none;
+    pm_status status = pm_ok();
+    for (size_t t = first; t < last; t++) {
+        for (; *before < plan->before_count && plan->before[*before].task == t; ++*before)
+            if (hooks->before_param && status.code == PM_OK)
+                status = hooks->before_param(hooks->ctx, plan->before[*before].param);
         if (status.code != PM_OK)
             return status;
-        task->kind->forward(plan, task);
-    }
-    run_loss(plan);
-    if (!isfinite(step->loss))
-        return blame(plan);
-    for (size_t i = plan->task_count; i-- > 0;) {
-        pm_task *task = &plan->tasks[i];
-        status = task->kind->backward(plan, task);
+        pm_plan_run_task(plan, &plan->tasks[t]);
+        for (; *after < plan->after_count && plan->after[*after].task == t; ++*after)
+            if (hooks->after_gradient && status.code == PM_OK)
+                status = hooks->after_gradient(hooks->ctx, plan->after[*after].param);
         if (status.code != PM_OK)
             return status;
     }
     return status;
 }
 
+pm_status pm_plan_step(pm_plan *plan, pm_step *step)
+{
+    size_t before = 0, after = 0;
+    pm_status status = check_step(plan, step);
+    if (status.code != PM_OK)
+        return status;
+    plan->step = step;
+    plan->lanes = step->lane_count;
+    status = run_tasks(plan, 0, plan->forward_count, &before, &after);
+    if (status.code != PM_OK)
+        return status;
+    read_loss(plan);
+    if (!isfinite(step->loss))
+        return blame(plan);
+    return run_tasks(plan, plan->forward_count, plan->task_count, &before, &after);
+}
+
+// Whether task reads value's memory, or something that follows from parameters alone.
+static bool reads_frozen(const pm_plan *plan, const pm_task *task, uint32_t value)
+{
+    for (uint32_t i = 0; i < task->node->input_count; i++) {
+        const uint32_t input = task->node->inputs[i];
+        if (input != PM_NO_VALUE &&
+            (plan->roots[input] == value || plan->places[plan->roots[input]] == PM_PLACE_KEPT))
+            return true;
+    }
+    return false;
+}
+
 pm_status pm_plan_bind(pm_plan *plan, size_t param, const float *values)
 {
     if (plan->training || param >= plan->graph->param_count || !values || (uintptr_t)values % sizeof *values)
         return pm_fail(PM_INVALID, "parameter %zu cannot be bound to %p", param, (const void *)values);
-    plan->params[param] = values;
-    for (size_t i = 0; i < plan->task_count; i++) {
-        const pm_node *node = plan->tasks[i].node;
-        for (uint32_t k = 1; k < node->input_count; k++)
-            if (plan->graph->values[node->inputs[k]].param == (int64_t)param)
-                plan->tasks[i].prepared = false;
-    }
+    const uint32_t value = plan->program->param_values[param];
+    plan->memory[value] = (void *)(uintptr_t)values; // read only
+    plan->frozen = false;
+    for (size_t t = 0; t < plan->task_count; t++)
+        if (reads_frozen(plan, &plan->tasks[t], value))
+            plan->tasks[t].prepared = false;
     return pm_ok();
 }
 
 static pm_status check_bound(const pm_plan *plan)
 {
     for (size_t i = 0; i < plan->graph->param_count; i++)
-        if (!plan->params[i])
+        if (!plan->memory[plan->program->param_values[i]])
             return pm_fail(PM_INVALID, "parameter %.64s is not bound", plan->graph->params[i].name);
     return pm_ok();
+}
+
+static void run_shared(pm_plan *plan)
+{
+    for (size_t t = 0; t < plan->task_count; t++)
+        if (plan->tasks[t].is_shared)
+            pm_plan_run_task(plan, &plan->tasks[t]);
 }
 
 pm_status pm_plan_prepare(pm_plan *plan)
@@ -172,46 +160,85 @@ pm_status pm_plan_prepare(pm_plan *plan)
     if (plan->training)
         return pm_fail(PM_INVALID, "a training plan has nothing to prepare");
     pm_status status = check_bound(plan);
-    for (size_t i = 0; status.code == PM_OK && i < plan->task_count; i++) {
-        if (!plan->tasks[i].kind->prepare)
+    if (status.code != PM_OK)
+        return status;
+    pm_plan_connect(plan);
+    run_shared(plan);
+    plan->frozen = true;
+    for (size_t t = 0; t < plan->task_count; t++) {
+        pm_task *task = &plan->tasks[t];
+        const pm_call call = {.in = task->inputs, .out = task->outputs, .lanes = 1};
+        if (task->packed_bytes == 0)
             continue;
-        plan->tasks[i].kind->prepare(plan, &plan->tasks[i]);
-        plan->tasks[i].prepared = true;
+        task->node->op->pack(task, &call, task->packed);
+        task->prepared = true;
     }
+    return status;
+}
+
+// Rows of what was not made where the caller wants it: inputs and constants that are outputs too.
+static void copy_output(const pm_plan *plan, size_t index, void *output)
+{
+    const pm_value *v = &plan->program->values[plan->program->outputs[index]];
+    const unsigned char *from = pm_plan_memory(plan, plan->program->outputs[index]);
+    const size_t bytes = pm_tensor_bytes(&v->tensor);
+    for (uint32_t row = 0; bytes > 0 && row < plan->lanes; row++)
+        memcpy((unsigned char *)output + row * bytes, from + (v->shared ? 0 : row * bytes), bytes);
+}
+
+pm_status pm_plan_run(pm_plan *plan, const void *const *inputs, uint32_t rows, void *const *outputs)
+{
+    const pm_graph *p = plan->program;
+    if (plan->training || rows == 0 || rows > plan->max_lanes)
+        return pm_fail(PM_INVALID, "%u rows, planned for 1 to %u", rows, plan->max_lanes);
+    pm_status status = check_bound(plan);
+    if (status.code != PM_OK)
+        return status;
+    plan->lanes = rows;
+    for (size_t i = 0; i < p->input_count; i++)
+        if (!p->values[p->inputs[i]].constant)
+            plan->memory[p->inputs[i]] = (void *)(uintptr_t)inputs[i]; // read only
+    for (size_t i = 0; i < p->output_count; i++)
+        if (plan->direct[i])
+            plan->memory[plan->roots[p->outputs[i]]] = outputs[i];
+    pm_plan_connect(plan);
+    for (size_t t = 0; t < plan->task_count; t++)
+        if (!plan->frozen || !plan->tasks[t].is_shared)
+            pm_plan_run_task(plan, &plan->tasks[t]);
+    for (size_t i = 0; i < p->output_count; i++)
+        if (!plan->direct[i])
+            copy_output(plan, i, outputs[i]);
     return status;
 }
 
 pm_status pm_plan_infer(pm_plan *plan, const float *input, uint32_t rows, float *output)
 {
-    if (plan->training || rows == 0 || rows > plan->max_rows)
-        return pm_fail(PM_INVALID, "%u rows, planned for 1 to %u", rows, plan->max_rows);
-    pm_status status = check_bound(plan);
-    if (status.code != PM_OK)
-        return status;
-    plan->rows = rows;
-    for (size_t i = 0; i < plan->task_count; i++) {
-        pm_task *task = &plan->tasks[i];
-        task->x = i == 0 ? input : plan->tasks[i - 1].y;
-        if (i + 1 == plan->task_count)
-            task->y = output;
-        task->kind->forward(plan, task);
-    }
-    return status;
+    const pm_graph *g = plan->graph;
+    if (g->input_count != 1 || g->output_count != 1 || g->input_ports[0].type != PM_TYPE_F32 ||
+        g->output_ports[0].type != PM_TYPE_F32)
+        return pm_fail(PM_INVALID, "a model of %zu inputs and %zu outputs, wanted one of float32 each",
+                       g->input_count, g->output_count);
+    return pm_plan_run(plan, (const void *const[]){input}, rows, (void *const[]){output});
 }
 
 float *pm_plan_input(pm_plan *plan)
 {
-    return plan->input;
+    return pm_plan_input_at(plan, 0);
+}
+
+void *pm_plan_input_at(pm_plan *plan, size_t index)
+{
+    return plan->training ? pm_plan_memory(plan, plan->program->inputs[index]) : NULL;
 }
 
 void *pm_plan_target(pm_plan *plan)
 {
-    return plan->target;
+    return plan->training ? pm_plan_memory(plan, plan->target) : NULL;
 }
 
 float *pm_plan_param(pm_plan *plan, size_t param)
 {
-    return plan->training ? (float *)(uintptr_t)plan->params[param] : NULL;
+    return plan->training ? pm_plan_memory(plan, plan->program->param_values[param]) : NULL;
 }
 
 const float *pm_plan_gradient(const pm_plan *plan, size_t param)
@@ -227,16 +254,4 @@ size_t pm_plan_bytes(const pm_plan *plan)
 size_t pm_plan_bytes_unshared(const pm_plan *plan)
 {
     return plan->bytes_unshared;
-}
-
-void pm_plan_destroy(pm_plan **plan)
-{
-    if (!plan || !*plan)
-        return;
-    pm_arena_destroy(&(*plan)->arena);
-    free((*plan)->tasks);
-    free((*plan)->params);
-    free((*plan)->gradients);
-    free(*plan);
-    *plan = NULL;
 }

@@ -3,6 +3,10 @@
 // step allocates nothing. A plan belongs to one thread at a time; several plans of one graph may run side by
 // side.
 //
+// A graph is planned for one lane, with every shape concrete, and mapped over the lanes of a step: each lane
+// is a minibatch of rows_per_lane rows, and what the graph does along its batch it does inside a lane. In
+// inference each row is a lane of its own.
+//
 // Bits: a row's forward values and input gradients do not depend on the other rows of the batch. Sums over
 // the batch (gradients of parameters, batch statistics, the loss) are made for each lane in a fixed order and
 // added along the aligned binary tree over the lanes, so that sum[0,4) == sum[0,2) + sum[2,4) bit for bit.
@@ -39,13 +43,17 @@ typedef struct pm_step {
 
 // A plan of lane blocks of at most max_lanes (a power of two) lanes of rows_per_lane rows. Gradients are of
 // the mean loss over total_rows, the batch of the whole step. Row losses are softmax cross-entropy, or the
-// mean of the squared differences of a row's outputs. The graph must outlive the plan. The caller owns *plan.
+// mean of the squared differences of a row's outputs; they are of the graph's first output. PM_INVALID when
+// no differentiable path leads from the loss to any parameter. The graph must outlive the plan. The caller
+// owns *plan.
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows) PM_CHECKED;
 
 // (max_lanes * rows_per_lane, row elements): the caller fills the first lane_count * rows_per_lane rows
-// before a step, lanes in order. Owned by the plan; as are the following.
+// before a step, lanes in order. Owned by the plan; as are the following. The second form is of any of the
+// graph's inputs, in its own type.
 float *pm_plan_input(pm_plan *plan);
+void *pm_plan_input_at(pm_plan *plan, size_t index);
 
 // int32_t classes (rows) for cross-entropy; float (rows, outputs) for mean squared error.
 void *pm_plan_target(pm_plan *plan);
@@ -64,7 +72,8 @@ pm_status pm_plan_step(pm_plan *plan, pm_step *step) PM_CHECKED;
 
 // --- inference: the one evaluation path, of the trainer's validation and of serving alike
 
-// A plan for at most max_rows rows. Parameters are bound to the graph's initial values where it has them.
+// A plan for at most max_rows rows. PM_UNSUPPORTED names a node whose output's shape depends on data.
+// Parameters are bound to the graph's initial values where it has them.
 pm_status pm_plan_create_inference(pm_plan **plan, const pm_graph *graph, uint32_t max_rows) PM_CHECKED;
 
 // Reads the parameter from values (count floats, 4-byte aligned) from now on, without copying: memory-mapped
@@ -79,6 +88,11 @@ pm_status pm_plan_prepare(pm_plan *plan) PM_CHECKED;
 // output (rows, outputs) = the graph at input (rows, row elements), 1 <= rows <= max_rows; Dropout is
 // ignored. PM_INVALID when a parameter is unbound.
 pm_status pm_plan_infer(pm_plan *plan, const float *input, uint32_t rows, float *output) PM_CHECKED;
+
+// The same for a graph of any number of inputs and outputs, each in its type: inputs[i] (rows, row elements
+// of input i), outputs[i] likewise.
+pm_status pm_plan_run(pm_plan *plan, const void *const *inputs, uint32_t rows,
+                      void *const *outputs) PM_CHECKED;
 
 // Bytes reserved at creation.
 size_t pm_plan_bytes(const pm_plan *plan);

@@ -1,6 +1,6 @@
 #include "model/onnx.h"
 #include "model/wire.h"
-#include "tests/unit/nets.h"
+#include "tests/unit/graphs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +67,7 @@ Test(onnx_read, a_written_graph_reads_back_and_gives_the_same_bits)
 {
     check_round_trip(nets_mlp());
     check_round_trip(nets_cnn());
+    check_round_trip(graphs_branches());
     check_round_trip(
         nets_graph(true, PM_LOSS_MEAN_SQUARED_ERROR,
                    NETS_LAYERS({.op = PM_OP_DROPOUT}, {.op = PM_OP_GEMM, .units = 4}, {.op = PM_OP_SOFTMAX},
@@ -97,8 +98,9 @@ typedef struct recipe {
     const char *op, *domain;
     int64_t opset;
     int64_t data_type, rows;
-    bool raw, short_data;
-    const char *input; // of the node
+    bool raw, short_data, half_data;
+    const char *input, *output; // of the node
+    const char *attribute;
 } recipe;
 
 static void put_value(pm_wire_out *out, uint32_t number, const char *name)
@@ -127,7 +129,7 @@ static void put_weight(pm_wire_out *out, const recipe *r)
     pm_wire_put_int(out, ONNX_TENSOR_DATA_TYPE, r->data_type);
     pm_wire_put_text(out, ONNX_TENSOR_NAME, "w");
     const float values[] = {1, 2, 3, 4};
-    size_t count = r->short_data ? 3 : 4;
+    size_t count = r->short_data ? 3 : r->half_data ? 2 : 4;
     if (r->raw) {
         pm_wire_put_bytes(out, ONNX_TENSOR_RAW_DATA, values, count * sizeof(float));
     } else {
@@ -147,13 +149,13 @@ static pm_status read_recipe(const recipe *r, pm_graph **graph)
     pm_wire_put_text(&out, ONNX_NODE_INPUT, r->input);
     if (strcmp(r->op, "Gemm") == 0)
         pm_wire_put_text(&out, ONNX_NODE_INPUT, "w");
-    pm_wire_put_text(&out, ONNX_NODE_OUTPUT, "y");
+    pm_wire_put_text(&out, ONNX_NODE_OUTPUT, r->output);
     pm_wire_put_text(&out, ONNX_NODE_NAME, "odd one");
     pm_wire_put_text(&out, ONNX_NODE_OP_TYPE, r->op);
     pm_wire_put_text(&out, ONNX_NODE_DOMAIN, r->domain);
     if (strcmp(r->op, "Gemm") == 0) {
         size_t attribute = pm_wire_begin(&out, ONNX_NODE_ATTRIBUTE);
-        pm_wire_put_text(&out, ONNX_ATTRIBUTE_NAME, "transB");
+        pm_wire_put_text(&out, ONNX_ATTRIBUTE_NAME, r->attribute);
         pm_wire_put_int(&out, ONNX_ATTRIBUTE_I, 1);
         pm_wire_put_int(&out, ONNX_ATTRIBUTE_TYPE, ONNX_ATTRIBUTE_TYPE_INT);
         pm_wire_end(&out, attribute);
@@ -168,8 +170,14 @@ static pm_status read_recipe(const recipe *r, pm_graph **graph)
     return status;
 }
 
-static const recipe GOOD = {
-    .op = "Gemm", .domain = "", .opset = 13, .data_type = ONNX_FLOAT, .rows = 2, .input = "x"};
+static const recipe GOOD = {.op = "Gemm",
+                            .domain = "",
+                            .opset = 13,
+                            .data_type = ONNX_FLOAT,
+                            .rows = 2,
+                            .input = "x",
+                            .output = "y",
+                            .attribute = "transB"};
 
 Test(onnx_read, inline_weights_become_initial_values)
 {
@@ -203,11 +211,16 @@ Test(onnx_read, an_unknown_operator_is_named_with_node_domain_and_opset)
 Test(onnx_read, what_is_not_built_or_does_not_fit_is_refused_by_name)
 {
     recipe r = GOOD;
-    r.opset = 9;
-    check_refused(r, PM_UNSUPPORTED, "opset 9");
+    r.opset = 5;
+    check_refused(r, PM_UNSUPPORTED, "opset 5");
+    r.opset = 18;
+    check_refused(r, PM_UNSUPPORTED, "opset 18");
     r = GOOD;
-    r.data_type = 11;
-    check_refused(r, PM_UNSUPPORTED, "w has data type 11");
+    r.data_type = 14;
+    check_refused(r, PM_UNSUPPORTED, "w has data type 14");
+    r.data_type = PM_TYPE_F16;
+    r.raw = r.half_data = true;
+    check_refused(r, PM_UNSUPPORTED, "w) is float16");
     r = GOOD;
     r.rows = INT64_C(1) << 40;
     check_refused(r, PM_INVALID, "w: its shape");
@@ -225,10 +238,126 @@ Test(onnx_read, what_is_not_built_or_does_not_fit_is_refused_by_name)
     check_refused(r, PM_INVALID, "w: 12 bytes of data for 4");
     r = GOOD;
     r.input = "elsewhere";
-    check_refused(r, PM_UNSUPPORTED, "only chains");
+    check_refused(r, PM_INVALID, "node odd one (Gemm): input elsewhere is made by no node");
+    r.input = "y";
+    check_refused(r, PM_INVALID, "node odd one (Gemm): input y is made later: a cycle");
+    r = GOOD;
+    r.output = "x";
+    check_refused(r, PM_INVALID, "node odd one (Gemm): two values have the name x");
+    r.output = "w";
+    check_refused(r, PM_INVALID, "node odd one (Gemm): two values have the name w");
+    r.output = "z";
+    check_refused(r, PM_INVALID, "output y is made by no node");
+    r = GOOD;
+    r.attribute = "transC";
+    check_refused(r, PM_UNSUPPORTED, "node odd one (Gemm): attribute transC");
     r = GOOD;
     r.op = "Relu\n";
     check_refused(r, PM_INVALID, "control character");
+}
+
+// A model x (N, 2) -> Constant c, of all kinds of value, -> Add -> y.
+static pm_status read_constant(void (*put)(pm_wire_out *out), pm_graph **graph)
+{
+    pm_wire_out out = {0};
+    size_t opset = pm_wire_begin(&out, ONNX_MODEL_OPSET_IMPORT);
+    pm_wire_put_int(&out, ONNX_OPSET_VERSION, 13);
+    pm_wire_end(&out, opset);
+    size_t g = pm_wire_begin(&out, ONNX_MODEL_GRAPH), node = pm_wire_begin(&out, ONNX_GRAPH_NODE);
+    pm_wire_put_text(&out, ONNX_NODE_OUTPUT, "c");
+    pm_wire_put_text(&out, ONNX_NODE_OP_TYPE, "Constant");
+    size_t attribute = pm_wire_begin(&out, ONNX_NODE_ATTRIBUTE);
+    put(&out);
+    pm_wire_end(&out, attribute);
+    pm_wire_end(&out, node);
+    node = pm_wire_begin(&out, ONNX_GRAPH_NODE);
+    pm_wire_put_text(&out, ONNX_NODE_INPUT, "x");
+    pm_wire_put_text(&out, ONNX_NODE_INPUT, "c");
+    pm_wire_put_text(&out, ONNX_NODE_OUTPUT, "y");
+    pm_wire_put_text(&out, ONNX_NODE_OP_TYPE, "Add");
+    pm_wire_end(&out, node);
+    put_value(&out, ONNX_GRAPH_INPUT, "x");
+    put_value(&out, ONNX_GRAPH_OUTPUT, "y");
+    pm_wire_end(&out, g);
+    pm_status status = pm_graph_read_onnx(graph, out.data, out.size);
+    free(out.data);
+    return status;
+}
+
+static void put_float(pm_wire_out *out)
+{
+    pm_wire_put_text(out, ONNX_ATTRIBUTE_NAME, "value_float");
+    pm_wire_put_float(out, ONNX_ATTRIBUTE_F, 0.5f);
+}
+
+static void put_floats(pm_wire_out *out)
+{
+    pm_wire_put_text(out, ONNX_ATTRIBUTE_NAME, "value_floats");
+    pm_wire_put_float(out, ONNX_ATTRIBUTE_FLOATS, 0.5f);
+    pm_wire_put_float(out, ONNX_ATTRIBUTE_FLOATS, 0.5f);
+}
+
+static void put_tensor(pm_wire_out *out)
+{
+    const float values[] = {0.5f, 0.5f};
+    pm_wire_put_text(out, ONNX_ATTRIBUTE_NAME, "value");
+    size_t tensor = pm_wire_begin(out, ONNX_ATTRIBUTE_T);
+    pm_wire_put_int(out, ONNX_TENSOR_DIMS, 2);
+    pm_wire_put_int(out, ONNX_TENSOR_DATA_TYPE, ONNX_FLOAT);
+    pm_wire_put_bytes(out, ONNX_TENSOR_FLOAT_DATA, values, sizeof values);
+    pm_wire_end(out, tensor);
+}
+
+static void put_int(pm_wire_out *out)
+{
+    pm_wire_put_text(out, ONNX_ATTRIBUTE_NAME, "value_int");
+    pm_wire_put_int(out, ONNX_ATTRIBUTE_I, 1);
+}
+
+Test(onnx_read, constant_nodes_are_constants_and_not_trained)
+{
+    void (*const puts[])(pm_wire_out *) = {put_float, put_floats, put_tensor};
+    const float x[] = {1, 2};
+    for (size_t i = 0; i < 3; i++) {
+        pm_graph *graph = NULL;
+        pm_plan *plan = NULL;
+        float y[2] = {0};
+        NETS_OK(read_constant(puts[i], &graph));
+        cr_assert_eq(pm_graph_param_count(graph), 0);
+        NETS_OK(pm_plan_create_inference(&plan, graph, 1));
+        NETS_OK(pm_plan_infer(plan, x, 1, y));
+        cr_assert(y[0] == 1.5f && y[1] == 2.5f);
+        pm_plan_destroy(&plan);
+        pm_graph_destroy(&graph);
+    }
+    pm_graph *graph = NULL;
+    pm_status status = read_constant(put_int, &graph);
+    cr_assert_eq(status.code, PM_INVALID);
+    cr_assert(strstr(status.message, "Add_1 (Add): inputs are float32 and int64"), "%s", status.message);
+}
+
+Test(onnx_read, a_batch_written_into_the_graph_is_refused)
+{
+    pm_graph *g = graphs_create(), *back = NULL;
+    const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(8));
+    const uint32_t fixed = graphs_integers(g, "fixed", (const int64_t[]){4, -1}, 2);
+    const pm_tensor unknown = {0};
+    uint32_t y = PM_NO_VALUE;
+    NETS_OK(pm_graph_add_value(g, "y", &unknown, &y));
+    NETS_OK(pm_graph_add_node(g, &(pm_node){.op = pm_operator_find("", "Reshape", 13),
+                                            .name = "reshape",
+                                            .inputs = (const uint32_t[]){x, fixed},
+                                            .input_count = 2,
+                                            .outputs = &y,
+                                            .output_count = 1}));
+    graphs_finish(g, y);
+    pm_buffer *onnx = written(g);
+    pm_status status = pm_graph_read_onnx(&back, onnx->data, onnx->size);
+    cr_assert_eq(status.code, PM_UNSUPPORTED);
+    cr_assert(strstr(status.message, "y has shape (4, 2) for one row and (4, 4) for two"), "%s",
+              status.message);
+    pm_buffer_unref(&onnx);
+    pm_graph_destroy(&g);
 }
 
 Test(onnx_read, bytes_that_are_no_model_are_refused)
@@ -282,11 +411,11 @@ static size_t mutate(unsigned char *bytes, size_t size, uint64_t trial)
 
 Test(onnx_read, a_hundred_thousand_mutations_do_no_harm, .timeout = 120)
 {
-    pm_graph *graphs[] = {nets_mlp(), nets_cnn()};
-    pm_buffer *models[] = {written(graphs[0]), written(graphs[1])};
+    pm_graph *graphs[] = {nets_mlp(), nets_cnn(), graphs_branches()};
+    pm_buffer *models[] = {written(graphs[0]), written(graphs[1]), written(graphs[2])};
     size_t accepted = 0;
     for (uint64_t trial = 0; trial < 100000; trial++) {
-        const pm_buffer *model = models[trial % 2];
+        const pm_buffer *model = models[trial % 3];
         unsigned char *copy =
             malloc(model->size); // of exact size: a read beyond the end is seen by the sanitizer
         memcpy(copy, model->data, model->size);
@@ -303,7 +432,7 @@ Test(onnx_read, a_hundred_thousand_mutations_do_no_harm, .timeout = 120)
         free(copy);
     }
     cr_assert(accepted > 1000 && accepted < 99000, "%zu accepted", accepted);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         pm_buffer_unref(&models[i]);
         pm_graph_destroy(&graphs[i]);
     }

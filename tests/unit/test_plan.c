@@ -1,6 +1,7 @@
 #include "model/plan.h"
 
-#include "tests/unit/nets.h"
+#include "tests/unit/gradients.h"
+#include "tests/unit/graphs.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -97,6 +98,12 @@ Test(plan, block_sums_combine_bit_for_bit_under_mean_squared_error)
         MSE);
 }
 
+Test(plan, block_sums_combine_bit_for_bit_in_a_graph_with_branches)
+{
+    check_block_sums(graphs_branches(), CE);
+    check_block_sums(graphs_branches(), MSE);
+}
+
 Test(plan, block_sums_combine_bit_for_bit_in_wide_layers)
 {
     // Wide enough that a weight gradient is made of several chunks.
@@ -121,88 +128,23 @@ Test(plan, the_largest_block_a_plan_can_run_does_not_change_a_smaller_one)
     pm_graph_destroy(&graph);
 }
 
-// The loss at the parameters moved by factor along direction.
-static double loss_along(pm_plan *plan, const pm_graph *graph, size_t param, const float *direction,
-                         double factor)
-{
-    float *values = pm_plan_param(plan, param);
-    const float *initial = pm_graph_param(graph, param)->initial;
-    size_t count = pm_graph_param(graph, param)->count;
-    for (size_t i = 0; i < count; i++)
-        values[i] = (float)((double)initial[i] + factor * (double)direction[i]);
-    pm_step step = {.seed = 5, .step = 2, .lane_count = 2};
-    NETS_OK(pm_plan_step(plan, &step));
-    memcpy(values, initial, count * sizeof *values);
-    return step.loss / (2 * ROWS);
-}
-
-// Compares the slope of the loss along (gradient + noise), normalized, with central differences.
-static void check_param_gradient(pm_plan *plan, const pm_graph *graph, size_t param, const float *gradient)
-{
-    const pm_param *p = pm_graph_param(graph, param);
-    float *direction = malloc(p->count * sizeof *direction);
-    double norm = 0, slope = 0, length = 0;
-    for (size_t i = 0; i < p->count; i++)
-        norm += (double)gradient[i] * (double)gradient[i];
-    norm = sqrt(norm);
-    for (size_t i = 0; i < p->count; i++) {
-        direction[i] = (float)((double)gradient[i] / (norm + 1e-12) +
-                               (double)nets_number(77 + param, i) / sqrt((double)p->count));
-        length += (double)direction[i] * (double)direction[i];
-    }
-    for (size_t i = 0; i < p->count; i++) {
-        direction[i] = (float)((double)direction[i] / sqrt(length));
-        slope += (double)direction[i] * (double)gradient[i];
-    }
-    const double h = 2e-3;
-    double measured =
-        (loss_along(plan, graph, param, direction, h) - loss_along(plan, graph, param, direction, -h)) /
-        (2 * h);
-    cr_expect(fabs(measured - slope) <= 1e-4 + 1e-2 * fabs(slope), "%s: slope %g, measured %g", p->name,
-              slope, measured);
-    free(direction);
-}
-
-static void check_gradients(pm_graph *graph, pm_loss loss)
-{
-    pm_plan *plan = NULL;
-    NETS_OK(pm_plan_create_training(&plan, graph, loss, ROWS, 2, 2 * ROWS));
-    nets_fill(plan, graph, loss, ROWS, 0, 2);
-    pm_step step = {.seed = 5, .step = 2, .lane_count = 2};
-    NETS_OK(pm_plan_step(plan, &step));
-    size_t count = pm_graph_param_count(graph);
-    float **gradients = calloc(count + 1, sizeof *gradients);
-    for (size_t i = 0; i < count; i++) {
-        gradients[i] = malloc(pm_graph_param(graph, i)->count * sizeof(float));
-        memcpy(gradients[i], pm_plan_gradient(plan, i), pm_graph_param(graph, i)->count * sizeof(float));
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (pm_graph_param(graph, i)->kind == PM_PARAM_TRAINED)
-            check_param_gradient(plan, graph, i, gradients[i]);
-        free(gradients[i]);
-    }
-    free(gradients);
-    pm_plan_destroy(&plan);
-    pm_graph_destroy(&graph);
-}
-
 // Each operator between two trained layers, so that its input gradient is seen in the first one's weights.
 #define CHECK_BETWEEN_CONVOLUTIONS(...)                                                                      \
-    check_gradients(nets_graph(false, CE,                                                                    \
+    gradients_check(nets_graph(false, CE,                                                                    \
                                NETS_LAYERS({.op = PM_OP_CONV, .channels = 4, .kernel = 3}, __VA_ARGS__,      \
                                            {.op = PM_OP_FLATTEN}, {.op = PM_OP_GEMM, .units = 5})),          \
                     CE)
 
 Test(plan, gradient_of_gemm_agrees_with_finite_differences)
 {
-    check_gradients(
+    gradients_check(
         nets_graph(true, CE, NETS_LAYERS({.op = PM_OP_GEMM, .units = 9}, {.op = PM_OP_GEMM, .units = 4})),
         CE);
 }
 
 Test(plan, gradient_of_mean_squared_error_agrees_with_finite_differences)
 {
-    check_gradients(nets_graph(true, MSE,
+    gradients_check(nets_graph(true, MSE,
                                NETS_LAYERS({.op = PM_OP_GEMM, .units = 9}, {.op = PM_OP_TANH},
                                            {.op = PM_OP_GEMM, .units = 4})),
                     MSE);
@@ -236,14 +178,15 @@ Test(plan, gradient_of_batch_normalization_agrees_with_finite_differences)
 
 Test(plan, gradient_of_softmax_agrees_with_finite_differences)
 {
-    check_gradients(nets_graph(true, MSE, NETS_LAYERS({.op = PM_OP_GEMM, .units = 6}, {.op = PM_OP_SOFTMAX})),
+    gradients_check(nets_graph(true, MSE, NETS_LAYERS({.op = PM_OP_GEMM, .units = 6}, {.op = PM_OP_SOFTMAX})),
                     MSE);
 }
 
 Test(plan, gradients_of_whole_nets_agree_with_finite_differences)
 {
-    check_gradients(nets_mlp(), CE);
-    check_gradients(nets_cnn(), CE);
+    gradients_check(nets_mlp(), CE);
+    gradients_check(nets_cnn(), CE);
+    gradients_check(graphs_branches(), CE);
 }
 
 // --- inference
@@ -280,6 +223,8 @@ Test(plan, a_row_has_the_same_bits_alone_and_in_any_batch)
     check_rows_alone(nets_mlp(), true);
     check_rows_alone(nets_cnn(), false);
     check_rows_alone(nets_cnn(), true);
+    check_rows_alone(graphs_branches(), false);
+    check_rows_alone(graphs_branches(), true);
     check_rows_alone(
         nets_graph(false, CE,
                    NETS_LAYERS({.op = PM_OP_FLATTEN}, {.op = PM_OP_GEMM, .units = 200}, {.op = PM_OP_RELU},
@@ -290,8 +235,8 @@ Test(plan, a_row_has_the_same_bits_alone_and_in_any_batch)
 Test(plan, preparing_changes_no_bit)
 {
     enum { BATCH = 19 };
-    pm_graph *graphs[] = {nets_mlp(), nets_cnn()};
-    for (size_t g = 0; g < 2; g++) {
+    pm_graph *graphs[] = {nets_mlp(), nets_cnn(), graphs_branches()};
+    for (size_t g = 0; g < 3; g++) {
         pm_plan *plain = NULL, *prepared = NULL;
         NETS_OK(pm_plan_create_inference(&plain, graphs[g], BATCH));
         NETS_OK(pm_plan_create_inference(&prepared, graphs[g], BATCH));
@@ -357,6 +302,81 @@ Test(plan, inference_normalizes_with_running_statistics)
         cr_assert_float_eq(y[i], 4 - (float)i + 1, 1e-5f);
     pm_plan_destroy(&plan);
     pm_graph_destroy(&graph);
+}
+
+Test(plan, a_bound_parameter_reaches_what_follows_from_it)
+{
+    pm_graph *graph = graphs_branches();
+    pm_plan *plan = NULL, *fresh = NULL;
+    float head[30], x[6], before[5], after[5], wanted[5];
+    size_t index = 0;
+    while (strcmp(pm_graph_param(graph, index)->name, "head") != 0)
+        index++;
+    for (size_t i = 0; i < 30; i++)
+        head[i] = nets_number(8, i);
+    for (size_t i = 0; i < 6; i++)
+        x[i] = nets_number(9, i);
+    NETS_OK(pm_plan_create_inference(&plan, graph, 1));
+    NETS_OK(pm_plan_prepare(plan));
+    NETS_OK(pm_plan_infer(plan, x, 1, before));
+    NETS_OK(pm_plan_bind(plan, index, head));
+    NETS_OK(pm_plan_infer(plan, x, 1, after));
+    NETS_OK(pm_plan_create_inference(&fresh, graph, 1));
+    NETS_OK(pm_plan_bind(fresh, index, head));
+    NETS_OK(pm_plan_infer(fresh, x, 1, wanted));
+    cr_assert(memcmp(before, wanted, sizeof wanted) != 0 && memcmp(after, wanted, sizeof wanted) == 0);
+    pm_plan_destroy(&plan);
+    pm_plan_destroy(&fresh);
+    pm_graph_destroy(&graph);
+}
+
+Test(plan, inputs_and_outputs_of_any_number_are_where_the_caller_says)
+{
+    pm_graph *g = graphs_create();
+    pm_plan *plan = NULL;
+    const uint32_t a = graphs_input(g, "a", GRAPHS_SHAPE(2)), b = graphs_input(g, "b", GRAPHS_SHAPE(2));
+    const uint32_t sum = graphs_node(g, "Add", GRAPHS_VALUES(a, b));
+    const uint32_t shape = graphs_node(g, "Shape", GRAPHS_VALUES(sum));
+    const uint32_t back = graphs_integers(g, "back", (const int64_t[]){1, 2, 1}, 3);
+    const uint32_t seen = graphs_node(g, "Reshape", GRAPHS_VALUES(sum, back));
+    NETS_OK(pm_graph_add_output(g, sum));
+    NETS_OK(pm_graph_add_output(g, seen));
+    NETS_OK(pm_graph_add_output(g, b));
+    graphs_finish(g, shape);
+    cr_assert(pm_graph_inputs(g) == 2 && pm_graph_outputs(g) == 4);
+    cr_assert(pm_graph_output(g, 1)->rank == 2 && pm_graph_output(g, 3)->type == PM_TYPE_I64);
+    NETS_OK(pm_plan_create_inference(&plan, g, 3));
+    NETS_OK(pm_plan_prepare(plan));
+    const float x[] = {1, 2, 3, 4, 5, 6}, y[] = {10, 20, 30, 40, 50, 60};
+    float sums[6], views[6], copies[6];
+    int64_t shapes[6];
+    NETS_OK(pm_plan_run(plan, (const void *const[]){x, y}, 3, (void *const[]){sums, views, copies, shapes}));
+    for (size_t i = 0; i < 6; i++) {
+        cr_assert_eq(sums[i], x[i] + y[i]);
+        cr_assert_eq(views[i], sums[i]);
+        cr_assert_eq(copies[i], y[i]);
+        cr_assert_eq(shapes[i], i % 2 ? 2 : 1);
+    }
+    cr_assert_eq(pm_plan_infer(plan, x, 3, sums).code, PM_INVALID);
+    pm_plan_destroy(&plan);
+    pm_graph_destroy(&g);
+}
+
+Test(plan, what_a_graph_does_along_its_batch_it_does_inside_a_lane)
+{
+    pm_graph *g = graphs_create();
+    pm_plan *plan = NULL;
+    const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(2));
+    const pm_attribute batch = pm_attribute_int("axis", 0);
+    graphs_finish(g, graphs_node_with(g, "Softmax", GRAPHS_VALUES(x), &batch, 1));
+    NETS_OK(pm_plan_create_inference(&plan, g, 3));
+    const float rows[] = {1, 2, 3, 4, 5, 6};
+    float y[6];
+    NETS_OK(pm_plan_infer(plan, rows, 3, y));
+    for (size_t i = 0; i < 6; i++)
+        cr_assert_eq(y[i], 1);
+    pm_plan_destroy(&plan);
+    pm_graph_destroy(&g);
 }
 
 Test(plan, buffers_share_memory)

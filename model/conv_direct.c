@@ -1,25 +1,16 @@
-// The tasks of Conv. With stride 1, which is nearly always, all three passes are panel products that read a
-// padded copy of the image at one offset for each window element, so that nothing is unrolled:
+// Convolutions with stride 1, which are nearly all. The three passes are panel products that read a padded
+// copy of the image at one offset for each window element, so that nothing is unrolled:
 //   y[o][q]  = sum over k of weight[o][k] * padded[offset[k] + q]
 // where k runs over (channel, window row, window column) and q over pixels of the padded width; the columns
 // past the output's width are computed and left out. The input's gradient is the same with flipped weights
-// over the output's gradient; the weight's gradient sums padded[offset[k] + q] * dy[q][o] over q. Other
-// strides unroll each image to (channels * window, pixels) and go through BLIS.
-#include "model/tasks.h"
+// over the output's gradient; the weight's gradient sums padded[offset[k] + q] * dy[q][o] over q.
+#include "model/conv.h"
+
+#include "core/arena.h"
 
 #include <string.h>
 
-static size_t conv_depth(const pm_window *w)
-{
-    return (size_t)(w->channels * w->kernel_h * w->kernel_w);
-}
-
-static size_t conv_pixels(const pm_window *w)
-{
-    return (size_t)(w->out_height * w->out_width);
-}
-
-static bool is_direct(const pm_window *w)
+bool pm_conv_is_direct(const pm_window *w)
 {
     return w->stride_h == 1 && w->stride_w == 1 && w->pad_top < w->kernel_h && w->pad_bottom < w->kernel_h &&
            w->pad_left < w->kernel_w && w->pad_right < w->kernel_w;
@@ -53,7 +44,8 @@ typedef struct extents {
 
 static extents direct_extents(const pm_kernels *kernels, const pm_window *w)
 {
-    extents e = {.depth = conv_depth(w), .outputs = (size_t)w->out_channels};
+    extents e = {.depth = (size_t)(w->channels * w->kernel_h * w->kernel_w),
+                 .outputs = (size_t)w->out_channels};
     e.padded_width = (size_t)(w->width + w->pad_left + w->pad_right);
     e.plane = e.padded_width * (size_t)(w->height + w->pad_top + w->pad_bottom);
     e.pixels = (size_t)(w->out_height - 1) * e.padded_width + (size_t)w->out_width;
@@ -155,18 +147,32 @@ static void start_correlation(const pm_window *w, const extents *e, const views 
     clear_padded(e, v->padded);
 }
 
-static void direct_forward(pm_plan *plan, pm_task *task)
+static size_t image_count(const pm_window *w)
 {
-    const pm_window *w = &task->window;
-    const extents e = direct_extents(plan->kernels, w);
-    const float *weight = pm_task_param(plan, task, 1);
-    const float *bias = task->node->input_count > 2 ? pm_task_param(plan, task, 2) : NULL;
+    return (size_t)(w->channels * w->height * w->width);
+}
+
+static size_t output_count(const pm_window *w)
+{
+    return (size_t)(w->out_channels * w->out_height * w->out_width);
+}
+
+size_t pm_conv_direct_bytes(const pm_kernels *kernels, const pm_window *w)
+{
+    const extents e = direct_extents(kernels, w);
+    return carve_correlation(NULL, &e, false, NULL);
+}
+
+void pm_conv_direct(const pm_kernels *kernels, const pm_conv *c)
+{
+    const pm_window *w = c->window;
+    const extents e = direct_extents(kernels, w);
     views v = {0};
-    (void)carve_correlation(task->scratch, &e, false, &v);
+    (void)carve_correlation(c->scratch, &e, false, &v);
     start_correlation(w, &e, &v);
-    for (size_t r = 0; r < plan->rows; r++)
-        correlate(plan->kernels, w, &e, &v, task->x + r * task->x_count, weight, bias,
-                  task->y + r * task->y_count);
+    for (size_t i = 0; i < c->images; i++)
+        correlate(kernels, w, &e, &v, c->x + i * image_count(w), c->weight, c->bias,
+                  c->y + i * output_count(w));
 }
 
 // flipped (in, out * window) of weight (out, in * window).
@@ -179,17 +185,24 @@ static void flip_weight(const pm_window *w, const float *weight, float *flipped)
                 *flipped++ = weight[(o * inputs + c) * area + (area - 1 - i)];
 }
 
-static void direct_input_gradient(pm_plan *plan, pm_task *task)
+size_t pm_conv_direct_input_bytes(const pm_kernels *kernels, const pm_window *w)
 {
-    const pm_window back = backward_window(&task->window);
-    const extents e = direct_extents(plan->kernels, &back);
+    const pm_window back = backward_window(w);
+    const extents e = direct_extents(kernels, &back);
+    return carve_correlation(NULL, &e, true, NULL);
+}
+
+void pm_conv_direct_input(const pm_kernels *kernels, const pm_conv *c)
+{
+    const pm_window back = backward_window(c->window);
+    const extents e = direct_extents(kernels, &back);
     views v = {0};
-    (void)carve_correlation(task->backward_scratch, &e, true, &v);
+    (void)carve_correlation(c->scratch, &e, true, &v);
     start_correlation(&back, &e, &v);
-    flip_weight(&task->window, pm_task_param(plan, task, 1), v.packed);
-    for (size_t r = 0; r < plan->rows; r++)
-        correlate(plan->kernels, &back, &e, &v, task->dy + r * task->y_count, v.packed, NULL,
-                  task->dx + r * task->x_count);
+    flip_weight(c->window, c->weight, v.packed);
+    for (size_t i = 0; i < c->images; i++)
+        correlate(kernels, &back, &e, &v, c->x + i * image_count(&back), v.packed, NULL,
+                  c->y + i * output_count(&back));
 }
 
 // The outputs [first, first + panel) of one image's gradient as (pixels, panel), zero between the rows of the
@@ -208,23 +221,27 @@ static void pack_gradient(const pm_kernels *kernels, const pm_window *w, const e
     }
 }
 
-static void direct_weight_partial(const pm_plan *plan, const pm_task *task, uint32_t lane, float *partial)
+size_t pm_conv_direct_weight_bytes(const pm_kernels *kernels, const pm_window *w)
 {
-    const pm_kernels *kernels = plan->kernels;
-    const pm_window *w = &task->window;
+    const extents e = direct_extents(kernels, w);
+    return carve_weight_gradient(NULL, kernels, &e, NULL);
+}
+
+void pm_conv_direct_weight(const pm_kernels *kernels, const pm_conv *c, const float *dy)
+{
+    const pm_window *w = c->window;
     const extents e = direct_extents(kernels, w);
     const size_t stride = (e.outputs + kernels->panel - 1) / kernels->panel * kernels->panel;
     views v = {0};
-    (void)carve_weight_gradient(task->backward_scratch, kernels, &e, &v);
+    (void)carve_weight_gradient(c->scratch, kernels, &e, &v);
     set_element_offsets(w, &e, v.element_offsets);
     for (size_t q = 0; q < e.pixels; q++)
         v.row_offsets[q] = q * kernels->panel;
     clear_padded(&e, v.padded);
-    for (size_t i = 0; i < plan->rows_per_lane; i++) {
-        const size_t row = lane * (size_t)plan->rows_per_lane + i;
-        pad_image(w, &e, task->x + row * task->x_count, v.padded);
+    for (size_t i = 0; i < c->images; i++) {
+        pad_image(w, &e, c->x + i * image_count(w), v.padded);
         for (size_t first = 0; first < e.outputs; first += kernels->panel) {
-            pack_gradient(kernels, w, &e, task->dy + row * task->y_count, first, v.packed);
+            pack_gradient(kernels, w, &e, dy + i * output_count(w), first, v.packed);
             kernels->panel_product(&(pm_panel){.rows = e.depth,
                                                .columns = kernels->panel,
                                                .depth = e.pixels,
@@ -239,133 +256,5 @@ static void direct_weight_partial(const pm_plan *plan, const pm_task *task, uint
     }
     for (size_t o = 0; o < e.outputs; o++)
         for (size_t k = 0; k < e.depth; k++)
-            partial[o * e.depth + k] = v.wide[k * stride + o];
+            c->y[o * e.depth + k] = v.wide[k * stride + o];
 }
-
-static void conv_size(const pm_plan *plan, pm_task *task)
-{
-    const pm_window *w = &task->window;
-    task->tree_count = (size_t)w->out_channels * conv_depth(w);
-    if (!is_direct(w)) {
-        task->scratch_bytes = conv_depth(w) * conv_pixels(w) * sizeof(float);
-        task->backward_scratch_bytes = plan->training ? task->scratch_bytes : 0;
-        return;
-    }
-    const pm_window back = backward_window(w);
-    const extents forward = direct_extents(plan->kernels, w), backward = direct_extents(plan->kernels, &back);
-    task->scratch_bytes = carve_correlation(NULL, &forward, false, NULL);
-    size_t input = carve_correlation(NULL, &backward, true, NULL);
-    size_t weight = carve_weight_gradient(NULL, plan->kernels, &forward, NULL);
-    task->backward_scratch_bytes = !plan->training ? 0 : input > weight ? input : weight;
-}
-
-static void conv_forward(pm_plan *plan, pm_task *task)
-{
-    if (is_direct(&task->window)) {
-        direct_forward(plan, task);
-        return;
-    }
-    const pm_window *w = &task->window;
-    const size_t channels = (size_t)w->out_channels, depth = conv_depth(w), pixels = conv_pixels(w);
-    for (size_t r = 0; r < plan->rows; r++) {
-        float *y = task->y + r * task->y_count;
-        float *columns = task->scratch;
-        plan->kernels->unroll(w, task->x + r * task->x_count, columns);
-        pm_product_run(&(pm_product){.m = channels,
-                                     .n = pixels,
-                                     .k = depth,
-                                     .a = pm_task_param(plan, task, 1),
-                                     .a_stride = depth,
-                                     .b = columns,
-                                     .b_stride = pixels,
-                                     .c = y,
-                                     .c_stride = pixels,
-                                     .fixed_shape = true});
-        if (task->node->input_count > 2)
-            plan->kernels->add_channel(y, pm_task_param(plan, task, 2), channels, pixels);
-    }
-}
-
-typedef struct lane_part {
-    const pm_plan *plan;
-    const pm_task *task;
-} lane_part;
-
-static void conv_weight_partial(const void *ctx, uint32_t lane, float *partial)
-{
-    const lane_part *part = ctx;
-    const pm_task *task = part->task;
-    if (is_direct(&task->window)) {
-        direct_weight_partial(part->plan, task, lane, partial);
-        return;
-    }
-    const size_t depth = conv_depth(&task->window), pixels = conv_pixels(&task->window);
-    for (size_t i = 0; i < part->plan->rows_per_lane; i++) {
-        size_t row = lane * (size_t)part->plan->rows_per_lane + i;
-        float *columns = task->backward_scratch;
-        part->plan->kernels->unroll(&task->window, task->x + row * task->x_count, columns);
-        pm_product_run(&(pm_product){.transpose_b = true,
-                                     .m = (size_t)task->window.out_channels,
-                                     .n = depth,
-                                     .k = pixels,
-                                     .a = task->dy + row * task->y_count,
-                                     .a_stride = pixels,
-                                     .b = columns,
-                                     .b_stride = pixels,
-                                     .c = partial,
-                                     .c_stride = depth,
-                                     .accumulate = i > 0,
-                                     .fixed_shape = true});
-    }
-}
-
-static void conv_bias_partial(const void *ctx, uint32_t lane, float *partial)
-{
-    const lane_part *part = ctx;
-    const pm_task *task = part->task;
-    const size_t rows = part->plan->rows_per_lane;
-    part->plan->kernels->sum_channels(task->dy + lane * rows * task->y_count, rows,
-                                      (size_t)task->window.out_channels, conv_pixels(&task->window), partial);
-}
-
-static void conv_input_gradient(pm_plan *plan, pm_task *task)
-{
-    const pm_window *w = &task->window;
-    const size_t depth = conv_depth(w), pixels = conv_pixels(w);
-    float *columns = task->backward_scratch;
-    if (is_direct(w)) {
-        direct_input_gradient(plan, task);
-        return;
-    }
-    for (size_t r = 0; r < plan->rows; r++) {
-        pm_product_run(&(pm_product){.transpose_a = true,
-                                     .m = depth,
-                                     .n = pixels,
-                                     .k = (size_t)w->out_channels,
-                                     .a = pm_task_param(plan, task, 1),
-                                     .a_stride = depth,
-                                     .b = task->dy + r * task->y_count,
-                                     .b_stride = pixels,
-                                     .c = columns,
-                                     .c_stride = pixels,
-                                     .fixed_shape = true});
-        plan->kernels->unroll_backward(w, columns, task->dx + r * task->x_count);
-    }
-}
-
-static pm_status conv_backward(pm_plan *plan, pm_task *task)
-{
-    lane_part part = {.plan = plan, .task = task};
-    pm_plan_tree_sum(plan, pm_task_gradient(plan, task, 1), task->tree_count, conv_weight_partial, &part);
-    pm_status status = pm_plan_gradient_done(plan, task, 1);
-    if (status.code == PM_OK && task->node->input_count > 2) {
-        pm_plan_tree_sum(plan, pm_task_gradient(plan, task, 2), (size_t)task->window.out_channels,
-                         conv_bias_partial, &part);
-        status = pm_plan_gradient_done(plan, task, 2);
-    }
-    if (status.code == PM_OK && task->dx)
-        conv_input_gradient(plan, task);
-    return status;
-}
-
-const pm_task_kind PM_TASK_CONV = {conv_size, conv_forward, conv_backward, NULL};

@@ -1,0 +1,190 @@
+// Conv over images and its gradients.
+#include "model/conv.h"
+#include "model/gradient.h"
+#include "model/task.h"
+#include "model/window.h"
+
+static const pm_attribute_spec CONV[] = {{"kernel_shape", PM_ATTRIBUTE_INTS},
+                                         {"strides", PM_ATTRIBUTE_INTS},
+                                         {"pads", PM_ATTRIBUTE_INTS},
+                                         {"dilations", PM_ATTRIBUTE_INTS},
+                                         {"group", PM_ATTRIBUTE_INT},
+                                         {"auto_pad", PM_ATTRIBUTE_STRING},
+                                         {0}};
+
+static pm_status infer_conv(pm_shapes *s)
+{
+    const pm_tensor *x = &s->in[0]->tensor, *weight = &s->in[1]->tensor;
+    pm_window w = {0};
+    pm_status status = pm_infer_float(s);
+    if (status.code != PM_OK)
+        return status;
+    if (x->rank != 4 || x->count == 0)
+        return pm_infer_refuse(s, 0, "(N, channels, height, width)");
+    if (weight->rank != 4 || weight->shape[1] != x->shape[1] || weight->count == 0)
+        return pm_infer_refuse(s, 1, "(out, in, height, width) that fits the input's channels");
+    status = pm_window_read(s->node, x, weight, &w);
+    if (status.code != PM_OK)
+        return status;
+    size_t columns = 0;
+    const int64_t unrolled[] = {w.channels, w.kernel_h, w.kernel_w, w.out_height, w.out_width};
+    if (!pm_shape_count(unrolled, 5, PM_MAX_ROW_COUNT, &columns))
+        return pm_fail(PM_INVALID, "the unrolled image has too many elements");
+    if (pm_infer_has(s, 2) && (s->in[2]->tensor.rank != 1 || s->in[2]->tensor.shape[0] != w.out_channels))
+        return pm_infer_refuse(s, 2, "(out)");
+    s->out[0] = pm_window_output(&w, x->shape[0]);
+    return status;
+}
+
+static pm_status infer_input_grad(pm_shapes *s)
+{
+    s->out[0] = pm_window_shape(s->node, "input_shape");
+    return pm_ok();
+}
+
+static pm_status infer_weight_grad(pm_shapes *s)
+{
+    s->out[0] = pm_window_shape(s->node, "weight_shape");
+    return pm_ok();
+}
+
+// detail is the window over x with weight. Images do not depend on each other when weight and bias are
+// shared.
+static pm_status plan_window(pm_task *task, const pm_tensor *x, const pm_tensor *weight)
+{
+    pm_window *w = pm_region_alloc(task->region, sizeof *w);
+    task->detail = w;
+    return w ? pm_window_read(task->node, x, weight, w) : pm_fail(PM_NO_MEMORY, "a task");
+}
+
+static pm_status plan_conv(pm_task *task)
+{
+    pm_status status = plan_window(task, task->in[0], task->in[1]);
+    const pm_window *w = task->detail;
+    if (status.code != PM_OK)
+        return status;
+    task->whole = !task->shared[0] && task->shared[1] && (task->node->input_count < 3 || task->shared[2]);
+    task->scratch_bytes =
+        pm_conv_is_direct(w) ? pm_conv_direct_bytes(task->kernels, w) : pm_conv_unrolled_bytes(w);
+    return status;
+}
+
+static pm_status plan_input_grad(pm_task *task)
+{
+    pm_status status = plan_window(task, task->out[0], task->in[1]);
+    const pm_window *w = task->detail;
+    if (status.code != PM_OK)
+        return status;
+    task->whole = !task->shared[0] && task->shared[1];
+    task->scratch_bytes =
+        pm_conv_is_direct(w) ? pm_conv_direct_input_bytes(task->kernels, w) : pm_conv_unrolled_bytes(w);
+    return status;
+}
+
+static pm_status plan_weight_grad(pm_task *task)
+{
+    const pm_tensor weight = pm_window_shape(task->node, "weight_shape");
+    pm_status status = plan_window(task, task->in[0], &weight);
+    const pm_window *w = task->detail;
+    if (status.code != PM_OK)
+        return status;
+    task->scratch_bytes =
+        pm_conv_is_direct(w) ? pm_conv_direct_weight_bytes(task->kernels, w) : pm_conv_unrolled_bytes(w);
+    return status;
+}
+
+static void run_conv(const pm_task *task, const pm_call *call)
+{
+    const pm_conv conv = {.window = task->detail,
+                          .images = call->lanes * (size_t)task->in[0]->shape[0],
+                          .x = call->in[0],
+                          .weight = call->in[1],
+                          .bias = task->node->input_count > 2 ? call->in[2] : NULL,
+                          .y = call->out[0],
+                          .scratch = call->scratch};
+    (pm_conv_is_direct(task->detail) ? pm_conv_direct : pm_conv_unrolled)(task->kernels, &conv);
+}
+
+static void run_input_grad(const pm_task *task, const pm_call *call)
+{
+    const pm_conv conv = {.window = task->detail,
+                          .images = call->lanes * (size_t)task->in[0]->shape[0],
+                          .x = call->in[0],
+                          .weight = call->in[1],
+                          .y = call->out[0],
+                          .scratch = call->scratch};
+    (pm_conv_is_direct(task->detail) ? pm_conv_direct_input : pm_conv_unrolled_input)(task->kernels, &conv);
+}
+
+static void run_weight_grad(const pm_task *task, const pm_call *call)
+{
+    const pm_conv conv = {.window = task->detail,
+                          .images = (size_t)task->in[0]->shape[0],
+                          .x = call->in[0],
+                          .y = call->out[0],
+                          .scratch = call->scratch};
+    (pm_conv_is_direct(task->detail) ? pm_conv_direct_weight : pm_conv_unrolled_weight)(task->kernels, &conv,
+                                                                                        call->in[1]);
+}
+
+// Gives input the gradient recipe makes, with the shape of input's value as the attribute name.
+static pm_status give_with_shape(pm_gradient *g, const pm_node *node, uint32_t input, const char *name,
+                                 pm_recipe recipe)
+{
+    pm_graph *program = pm_gradient_program(g);
+    recipe.domain = PM_DOMAIN;
+    recipe.attributes = pm_window_attributes(node, name, &program->values[node->inputs[input]].tensor,
+                                             program->region, &recipe.attribute_count);
+    return recipe.attributes ? pm_gradient_give_recipe(g, node, input, recipe)
+                             : pm_fail(PM_NO_MEMORY, "attributes");
+}
+
+// Weights first: their gradients can leave while the input's is made.
+static pm_status gradient_conv(pm_gradient *g, const pm_node *node)
+{
+    const uint32_t x = node->inputs[0], weight = node->inputs[1], dy = pm_gradient_of(g, node, 0);
+    pm_status status = pm_ok();
+    if (pm_gradient_wants(g, node, 1))
+        status = give_with_shape(g, node, 1, "weight_shape",
+                                 (pm_recipe){.op = "ConvWeightGrad", PM_VALUES(x, dy)});
+    if (status.code == PM_OK && pm_gradient_wants(g, node, 2))
+        status = pm_gradient_give_recipe(g, node, 2,
+                                         (pm_recipe){.domain = PM_DOMAIN, .op = "ChannelSum", PM_VALUES(dy)});
+    if (status.code == PM_OK && pm_gradient_wants(g, node, 0))
+        status = give_with_shape(g, node, 0, "input_shape",
+                                 (pm_recipe){.op = "ConvInputGrad", PM_VALUES(dy, weight)});
+    return status;
+}
+
+const pm_operator PM_FAMILY_CONV[] = {
+    {.domain = "",
+     .name = "Conv",
+     .since = 1,
+     .min_inputs = 2,
+     .max_inputs = 3,
+     .max_outputs = 1,
+     .attributes = CONV,
+     .infer = infer_conv,
+     .gradient = gradient_conv,
+     .plan = plan_conv,
+     .run = run_conv},
+    {.domain = PM_DOMAIN,
+     .name = "ConvInputGrad",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .max_outputs = 1,
+     .attributes = CONV,
+     .infer = infer_input_grad,
+     .plan = plan_input_grad,
+     .run = run_input_grad},
+    {.domain = PM_DOMAIN,
+     .name = "ConvWeightGrad",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .max_outputs = 1,
+     .attributes = CONV,
+     .infer = infer_weight_grad,
+     .plan = plan_weight_grad,
+     .run = run_weight_grad},
+    {0},
+};

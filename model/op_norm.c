@@ -1,0 +1,363 @@
+// BatchNormalization: y = (x - mean) / sqrt(variance + epsilon) * scale + bias for each channel; mean and
+// population variance are each lane's own when training, the running ones otherwise. Softmax.
+#include "model/gradient.h"
+#include "model/program.h"
+#include "model/task.h"
+
+#include <math.h>
+
+static const pm_attribute_spec NORM[] = {{"epsilon", PM_ATTRIBUTE_FLOAT},
+                                         {"momentum", PM_ATTRIBUTE_FLOAT},
+                                         {"spatial", PM_ATTRIBUTE_INT},
+                                         {"training_mode", PM_ATTRIBUTE_INT},
+                                         {0}};
+static const pm_attribute_spec AXIS[] = {{"axis", PM_ATTRIBUTE_INT}, {0}};
+static const pm_attribute_spec AXES[] = {{"axis", PM_ATTRIBUTE_INT}, {"end", PM_ATTRIBUTE_INT}, {0}};
+
+static pm_status check_channels(const pm_shapes *s)
+{
+    const pm_tensor *x = &s->in[0]->tensor;
+    float epsilon = pm_node_float(s->node, "epsilon", 1e-5f);
+    float momentum = pm_node_float(s->node, "momentum", 0.9f);
+    if (x->rank < 2 || x->count == 0)
+        return pm_infer_refuse(s, 0, "(N, channels, ...)");
+    if (!(epsilon > 0 && epsilon < 1) || !(momentum >= 0 && momentum <= 1))
+        return pm_fail(PM_INVALID, "epsilon must be in (0, 1) and momentum in [0, 1]");
+    for (uint32_t i = 1; i < 5; i++)
+        if (s->in[i]->tensor.rank != 1 || s->in[i]->tensor.shape[0] != x->shape[1])
+            return pm_infer_refuse(s, i, "(channels)");
+    return pm_infer_float(s);
+}
+
+static pm_status infer_norm(pm_shapes *s)
+{
+    if (pm_node_int(s->node, "training_mode", 0) != 0 || pm_node_int(s->node, "spatial", 1) != 1)
+        return pm_fail(PM_UNSUPPORTED, "training_mode 1, or spatial 0");
+    pm_status status = check_channels(s);
+    return status.code == PM_OK ? pm_infer_same(s) : status;
+}
+
+// y, and the lane's mean, variance and 1 / sqrt(variance + epsilon) of each channel.
+static pm_status infer_norm_train(pm_shapes *s)
+{
+    pm_status status = check_channels(s);
+    if (status.code != PM_OK)
+        return status;
+    for (uint32_t i = 1; i < 4; i++)
+        s->out[i] = (pm_tensor){.type = PM_TYPE_F32, .rank = 1, .shape = {s->in[0]->tensor.shape[1]}};
+    return pm_infer_same(s);
+}
+
+// A training program normalizes with the batch's statistics and hands them to the running ones.
+static pm_status lower_norm(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
+{
+    uint32_t made[4] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
+    pm_tensor checked[1];
+    if (!training)
+        return pm_program_add(program, node, outputs);
+    pm_status status = pm_program_infer(program, node, checked);
+    if (status.code == PM_OK)
+        status = pm_recipe_add(program, node,
+                               (pm_recipe){.domain = PM_DOMAIN,
+                                           .op = "BatchNormTrain",
+                                           .inputs = node->inputs,
+                                           .input_count = node->input_count,
+                                           .attributes = node->attributes,
+                                           .attribute_count = node->attribute_count,
+                                           .output_count = 4},
+                               made);
+    outputs[0] = made[0];
+    return status;
+}
+
+typedef struct norm {
+    size_t images, channels, area;
+    float epsilon;
+} norm;
+
+static norm norm_of(const pm_task *task)
+{
+    const pm_tensor *x = task->in[0];
+    return (norm){(size_t)x->shape[0], (size_t)x->shape[1], pm_extent(x, 2, x->rank),
+                  pm_node_float(task->node, "epsilon", 1e-5f)};
+}
+
+// Scratch: factor and offset of each channel; in training mean and variance too, where nobody reads them.
+static pm_status plan_norm(pm_task *task)
+{
+    task->scratch_bytes = 2 * (size_t)task->in[0]->shape[1] * sizeof(float);
+    task->whole = !task->shared[0];
+    for (uint32_t i = 1; i < 5; i++)
+        task->whole = task->whole && task->shared[i];
+    return pm_ok();
+}
+
+static pm_status plan_norm_train(pm_task *task)
+{
+    task->scratch_bytes = 4 * (size_t)task->in[0]->shape[1] * sizeof(float);
+    return pm_ok();
+}
+
+static void normalize(const pm_task *task, const pm_call *call, const float *mean, const float *variance,
+                      float *inverse)
+{
+    const norm n = norm_of(task);
+    const float *scale = call->in[1], *bias = call->in[2];
+    float *factor = call->scratch, *offset = factor + n.channels;
+    for (size_t c = 0; c < n.channels; c++) {
+        const float inverse_c = 1 / sqrtf(variance[c] + n.epsilon);
+        factor[c] = scale[c] * inverse_c;
+        offset[c] = bias[c] - mean[c] * factor[c];
+        if (inverse)
+            inverse[c] = inverse_c;
+    }
+    task->kernels->scale_channels(call->in[0], factor, offset, call->out[0], call->lanes * n.images,
+                                  n.channels, n.area);
+}
+
+static void run_norm(const pm_task *task, const pm_call *call)
+{
+    normalize(task, call, call->in[3], call->in[4], NULL);
+}
+
+static void run_norm_train(const pm_task *task, const pm_call *call)
+{
+    const norm n = norm_of(task);
+    const float *x = call->in[0];
+    float *scratch = call->scratch;
+    float *mean = call->out[1] ? call->out[1] : scratch + 2 * n.channels;
+    float *variance = call->out[2] ? call->out[2] : scratch + 3 * n.channels;
+    for (size_t c = 0; c < n.channels; c++)
+        task->kernels->moments(x + c * n.area, n.images, n.channels * n.area, n.area, &mean[c], &variance[c]);
+    normalize(task, call, mean, variance, call->out[3]);
+}
+
+// (x, dy, scale, mean, inverse) to (dx, dscale, dbias) of one lane; dx may be left out.
+static pm_status infer_norm_grad(pm_shapes *s)
+{
+    s->out[0] = s->in[0]->tensor;
+    s->out[1] = s->out[2] = s->in[2]->tensor;
+    s->out[1].data = s->out[2].data = NULL;
+    return pm_ok();
+}
+
+static pm_status plan_norm_grad(pm_task *task)
+{
+    task->scratch_bytes = 2 * (size_t)task->in[0]->shape[1] * sizeof(float);
+    return pm_ok();
+}
+
+static void run_norm_grad(const pm_task *task, const pm_call *call)
+{
+    const norm n = norm_of(task);
+    const float *x = call->in[0], *dy = call->in[1], *scale = call->in[2], *mean = call->in[3],
+                *inverse = call->in[4];
+    const float count = (float)n.images * (float)n.area;
+    float *dx = call->out[0], *sums = call->scratch;
+    float *sum_dy_x = call->out[1] ? call->out[1] : sums,
+          *sum_dy = call->out[2] ? call->out[2] : sums + n.channels;
+    for (size_t c = 0; c < n.channels; c++) {
+        const size_t at = c * n.area;
+        task->kernels->norm_sums(x + at, dy + at, n.images, n.channels * n.area, n.area, mean[c], inverse[c],
+                                 &sum_dy[c], &sum_dy_x[c]);
+        if (dx)
+            task->kernels->norm_backward(x + at, dy + at, dx + at, n.images, n.channels * n.area, n.area,
+                                         mean[c], inverse[c], sum_dy[c] / count, sum_dy_x[c] / count,
+                                         scale[c] * inverse[c]);
+    }
+}
+
+static pm_status gradient_norm_train(pm_gradient *g, const pm_node *node)
+{
+    uint32_t made[3] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
+    pm_status status =
+        pm_recipe_add(pm_gradient_program(g), node,
+                      (pm_recipe){.domain = PM_DOMAIN,
+                                  .op = "BatchNormGrad",
+                                  PM_VALUES(node->inputs[0], pm_gradient_of(g, node, 0), node->inputs[1],
+                                            node->outputs[1], node->outputs[3]),
+                                  .attributes = node->attributes,
+                                  .attribute_count = node->attribute_count,
+                                  .output_count = 3},
+                      made);
+    if (status.code == PM_OK && pm_gradient_wants(g, node, 1))
+        status = pm_gradient_give(g, node, 1, made[1]);
+    if (status.code == PM_OK && pm_gradient_wants(g, node, 2))
+        status = pm_gradient_give(g, node, 2, made[2]);
+    for (uint32_t i = 0; i < 2 && status.code == PM_OK; i++)
+        status = pm_gradient_give_statistic(g, node, 3 + i, node->outputs[1 + i]);
+    if (status.code == PM_OK && pm_gradient_wants(g, node, 0))
+        status = pm_gradient_give(g, node, 0, made[0]);
+    return status;
+}
+
+// --- Softmax over the axes [axis, end)
+
+static pm_status check_softmax(const pm_shapes *s, int64_t axis)
+{
+    uint32_t at = 0;
+    if (s->in[0]->tensor.rank == 0 || s->in[0]->tensor.count == 0)
+        return pm_infer_refuse(s, 0, "at least one axis");
+    pm_status status = pm_infer_axis(s, "axis", axis, s->in[0]->tensor.rank, false, &at);
+    return status.code == PM_OK ? pm_infer_float(s) : status;
+}
+
+// Up to opset 12 everything from the axis on is one, from 13 on the axis alone.
+static pm_status infer_softmax_from(pm_shapes *s)
+{
+    pm_status status = check_softmax(s, 1);
+    return status.code == PM_OK ? pm_infer_same(s) : status;
+}
+
+static pm_status infer_softmax(pm_shapes *s)
+{
+    pm_status status = check_softmax(s, -1);
+    return status.code == PM_OK ? pm_infer_same(s) : status;
+}
+
+// (outer, classes, inner)
+typedef struct softmax {
+    size_t outer, classes, inner;
+} softmax;
+
+// The axes of a Softmax node over x, whose two forms differ, or of its gradient, which has them written down.
+static void softmax_axes(const pm_node *node, const pm_tensor *x, uint32_t *axis, uint32_t *end)
+{
+    const bool from = node->op->until == 12;
+    const int64_t given = pm_node_int(node, "axis", from ? 1 : -1);
+    *axis = (uint32_t)(given < 0 ? given + (int64_t)x->rank : given);
+    *end = (uint32_t)pm_node_int(node, "end", from ? (int64_t)x->rank : (int64_t)*axis + 1);
+}
+
+static pm_status plan_softmax(pm_task *task)
+{
+    const pm_tensor *x = task->out[0];
+    softmax *p = pm_region_alloc(task->region, sizeof *p);
+    uint32_t axis = 0, end = 0;
+    if (!p)
+        return pm_fail(PM_NO_MEMORY, "a task");
+    softmax_axes(task->node, x, &axis, &end);
+    *p = (softmax){pm_extent(x, 0, axis), pm_extent(x, axis, end), pm_extent(x, end, x->rank)};
+    task->detail = p;
+    task->whole = pm_task_is_stacked(task);
+    task->scratch_bytes = p->inner > 1 ? 3 * p->classes * sizeof(float) : 0;
+    return pm_ok();
+}
+
+static void gather(const float *x, size_t count, size_t stride, float *row)
+{
+    for (size_t i = 0; i < count; i++)
+        row[i] = x[i * stride];
+}
+
+static void scatter(const float *row, size_t count, size_t stride, float *y)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i * stride] = row[i];
+}
+
+static void run_softmax(const pm_task *task, const pm_call *call)
+{
+    const softmax *p = task->detail;
+    const size_t rows = call->lanes * p->outer;
+    const float *x = call->in[0];
+    float *y = call->out[0], *row = call->scratch;
+    if (p->inner == 1) {
+        task->kernels->softmax(x, y, rows, p->classes);
+        return;
+    }
+    for (size_t r = 0; r < rows * p->inner; r++) {
+        const size_t at = r / p->inner * p->classes * p->inner + r % p->inner;
+        gather(x + at, p->classes, p->inner, row);
+        task->kernels->softmax(row, row + p->classes, 1, p->classes);
+        scatter(row + p->classes, p->classes, p->inner, y + at);
+    }
+}
+
+static void run_softmax_grad(const pm_task *task, const pm_call *call)
+{
+    const softmax *p = task->detail;
+    const size_t rows = call->lanes * p->outer, n = p->classes;
+    const float *y = call->in[0], *dy = call->in[1];
+    float *dx = call->out[0], *row = call->scratch;
+    if (p->inner == 1) {
+        task->kernels->softmax_backward(y, dy, dx, rows, n);
+        return;
+    }
+    for (size_t r = 0; r < rows * p->inner; r++) {
+        const size_t at = r / p->inner * n * p->inner + r % p->inner;
+        gather(y + at, n, p->inner, row);
+        gather(dy + at, n, p->inner, row + n);
+        task->kernels->softmax_backward(row, row + n, row + 2 * n, 1, n);
+        scatter(row + 2 * n, n, p->inner, dx + at);
+    }
+}
+
+static pm_status gradient_softmax(pm_gradient *g, const pm_node *node)
+{
+    uint32_t axis = 0, end = 0;
+    softmax_axes(node, &pm_gradient_program(g)->values[node->outputs[0]].tensor, &axis, &end);
+    const pm_attribute attributes[] = {pm_attribute_int("axis", axis), pm_attribute_int("end", end)};
+    return pm_gradient_give_recipe(g, node, 0,
+                                   (pm_recipe){.domain = PM_DOMAIN,
+                                               .op = "SoftmaxGrad",
+                                               PM_VALUES(node->outputs[0], pm_gradient_of(g, node, 0)),
+                                               .attributes = attributes,
+                                               .attribute_count = 2});
+}
+
+#define SOFTMAX_ENTRY(first, last, infer_it)                                                                 \
+    {                                                                                                        \
+        .domain = "", .name = "Softmax", .since = first, .until = last, .min_inputs = 1, .max_inputs = 1,    \
+        .max_outputs = 1, .attributes = AXIS, .infer = infer_it, .gradient = gradient_softmax,               \
+        .plan = plan_softmax, .run = run_softmax                                                             \
+    }
+
+const pm_operator PM_FAMILY_NORM[] = {
+    {.domain = "",
+     .name = "BatchNormalization",
+     .since = 7,
+     .min_inputs = 5,
+     .max_inputs = 5,
+     .max_outputs = 1,
+     .statistic_inputs = 1 << 3 | 1 << 4,
+     .traits = PM_TRAIT_IN_PLACE,
+     .attributes = NORM,
+     .infer = infer_norm,
+     .lower = lower_norm,
+     .plan = plan_norm,
+     .run = run_norm},
+    {.domain = PM_DOMAIN,
+     .name = "BatchNormTrain",
+     .min_inputs = 5,
+     .max_inputs = 5,
+     .max_outputs = 4,
+     .statistic_inputs = 1 << 3 | 1 << 4,
+     .attributes = NORM,
+     .infer = infer_norm_train,
+     .gradient = gradient_norm_train,
+     .plan = plan_norm_train,
+     .run = run_norm_train},
+    {.domain = PM_DOMAIN,
+     .name = "BatchNormGrad",
+     .min_inputs = 5,
+     .max_inputs = 5,
+     .max_outputs = 3,
+     .traits = PM_TRAIT_IN_PLACE,
+     .attributes = NORM,
+     .infer = infer_norm_grad,
+     .plan = plan_norm_grad,
+     .run = run_norm_grad},
+    SOFTMAX_ENTRY(1, 12, infer_softmax_from),
+    SOFTMAX_ENTRY(13, 0, infer_softmax),
+    {.domain = PM_DOMAIN,
+     .name = "SoftmaxGrad",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .max_outputs = 1,
+     .attributes = AXES,
+     .infer = pm_infer_same,
+     .plan = plan_softmax,
+     .run = run_softmax_grad},
+    {0},
+};

@@ -1,0 +1,238 @@
+// The memory of a plan: which values lie in one place, how long each place is needed, one arena for all.
+#include "model/buffers.h"
+#include "model/plan_impl.h"
+
+#include <stdlib.h>
+
+typedef struct layout {
+    pm_plan *plan;
+    uint32_t *last;       // (values): the last task that reads it
+    uint32_t *root_last;  // (values), of roots: of all values that lie there
+    uint32_t *root_first; // (values), of roots: the task that makes it
+    pm_lifetime *buffers; // (values, then tasks' scratch)
+} layout;
+
+static const pm_value *value_at(const pm_plan *plan, uint32_t value)
+{
+    return &plan->program->values[value];
+}
+
+static size_t value_bytes(const pm_plan *plan, uint32_t value)
+{
+    const pm_value *v = value_at(plan, value);
+    return pm_tensor_bytes(&v->tensor) * (v->shared ? 1 : plan->max_lanes);
+}
+
+// What is not made by a task, or must outlive the step.
+static void choose_places(layout *l)
+{
+    pm_plan *plan = l->plan;
+    const pm_graph *p = plan->program;
+    for (size_t i = 0; i < p->value_count; i++) {
+        plan->roots[i] = (uint32_t)i;
+        if (p->values[i].constant) {
+            plan->places[i] = PM_PLACE_BOUND;
+            plan->memory[i] = (void *)(uintptr_t)p->values[i].tensor.data; // read only
+        } else if (p->values[i].shared && !plan->training) {
+            plan->places[i] = PM_PLACE_KEPT; // made once
+        }
+    }
+    for (size_t i = 0; i < p->input_count; i++)
+        if (!p->values[p->inputs[i]].constant)
+            plan->places[p->inputs[i]] = plan->training ? PM_PLACE_KEPT : PM_PLACE_BOUND;
+    for (size_t i = 0; i < p->param_count; i++)
+        plan->places[p->param_values[i]] = plan->training ? PM_PLACE_KEPT : PM_PLACE_BOUND;
+    for (size_t i = 0; plan->training && i < p->param_count; i++)
+        if (plan->gradient_values[i] != PM_NO_VALUE && !p->values[plan->gradient_values[i]].constant)
+            plan->places[plan->gradient_values[i]] = PM_PLACE_KEPT;
+    if (plan->training)
+        plan->places[plan->row_loss] = plan->places[plan->correct] = PM_PLACE_KEPT;
+}
+
+static void find_last_readers(layout *l)
+{
+    const pm_plan *plan = l->plan;
+    const pm_graph *p = plan->program;
+    for (size_t t = 0; t < plan->task_count; t++) {
+        const pm_node *node = plan->tasks[t].node;
+        for (uint32_t i = 0; i < node->input_count; i++)
+            if (node->inputs[i] != PM_NO_VALUE)
+                l->last[node->inputs[i]] = (uint32_t)t;
+    }
+    const uint32_t end = (uint32_t)plan->task_count;
+    for (size_t i = 0; i < p->output_count; i++)
+        l->last[p->outputs[i]] = end;
+    for (size_t i = 0; plan->training && i < p->param_count; i++)
+        if (plan->gradient_values[i] != PM_NO_VALUE)
+            l->last[plan->gradient_values[i]] = end;
+}
+
+// The value whose place task t's output 0 takes over: a view's input, or an input that is read here for the
+// last time by an element-wise operator. PM_NO_VALUE: none.
+static uint32_t overtaken(const layout *l, uint32_t t)
+{
+    pm_plan *plan = l->plan;
+    const pm_task *task = &plan->tasks[t];
+    const pm_node *node = task->node;
+    const uint32_t traits = node->op->traits, output = node->outputs[0];
+    if (traits & PM_TRAIT_VIEW) {
+        pm_place *place = &plan->places[plan->roots[node->inputs[0]]];
+        if (plan->places[output] == PM_PLACE_KEPT && *place == PM_PLACE_ACTIVATION)
+            *place = PM_PLACE_KEPT;
+        return node->inputs[0];
+    }
+    if (!(traits & PM_TRAIT_IN_PLACE) || task->sums_lanes || plan->places[output] != PM_PLACE_ACTIVATION)
+        return PM_NO_VALUE;
+    for (uint32_t i = 0; i < node->input_count; i++) {
+        if (node->inputs[i] == PM_NO_VALUE)
+            continue;
+        const uint32_t root = plan->roots[node->inputs[i]];
+        if (plan->places[root] == PM_PLACE_ACTIVATION && l->root_last[root] == t &&
+            task->in[i]->type == task->out[0]->type && task->in[i]->count == task->out[0]->count &&
+            value_at(plan, root)->shared == value_at(plan, output)->shared)
+            return node->inputs[i];
+    }
+    return PM_NO_VALUE;
+}
+
+static void find_roots(layout *l)
+{
+    pm_plan *plan = l->plan;
+    for (uint32_t t = 0; t < plan->task_count; t++) {
+        const pm_node *node = plan->tasks[t].node;
+        for (uint32_t i = 0; i < node->output_count; i++) {
+            const uint32_t output = node->outputs[i];
+            if (output == PM_NO_VALUE)
+                continue;
+            const uint32_t from = i == 0 ? overtaken(l, t) : PM_NO_VALUE;
+            const uint32_t root = from == PM_NO_VALUE ? output : plan->roots[from];
+            const uint32_t last = l->last[output] > t ? l->last[output] : t;
+            plan->roots[output] = root;
+            if (root == output)
+                l->root_first[root] = t;
+            l->root_last[root] = last > l->root_last[root] ? last : l->root_last[root];
+        }
+    }
+}
+
+// A request's outputs are written where the caller wants them.
+static void bind_outputs(layout *l)
+{
+    pm_plan *plan = l->plan;
+    for (size_t i = 0; !plan->training && i < plan->program->output_count; i++) {
+        const uint32_t root = plan->roots[plan->program->outputs[i]];
+        plan->direct[i] = plan->places[root] == PM_PLACE_ACTIVATION;
+        if (plan->direct[i])
+            plan->places[root] = PM_PLACE_BOUND;
+    }
+}
+
+static void set_lifetimes(layout *l)
+{
+    const pm_plan *plan = l->plan;
+    pm_lifetime *scratch = l->buffers + plan->program->value_count;
+    for (uint32_t t = 0; t < plan->task_count; t++) {
+        const pm_node *node = plan->tasks[t].node;
+        scratch[t] = (pm_lifetime){.bytes = plan->tasks[t].scratch_bytes, .first = t, .last = t};
+        for (uint32_t i = 0; i < node->output_count; i++) {
+            const uint32_t output = node->outputs[i];
+            if (output != PM_NO_VALUE && plan->roots[output] == output &&
+                plan->places[output] == PM_PLACE_ACTIVATION)
+                l->buffers[output] = (pm_lifetime){.bytes = value_bytes(plan, output),
+                                                   .first = l->root_first[output],
+                                                   .last = l->root_last[output]};
+        }
+    }
+}
+
+// What lives as long as the plan; called with no arena to measure, then again to allocate.
+static size_t reserve_kept(pm_plan *plan)
+{
+    const pm_graph *p = plan->program;
+    size_t total = 0, tree_levels = 0;
+    for (uint32_t lanes = plan->training ? plan->max_lanes : 1; lanes > 1; lanes /= 2)
+        tree_levels++;
+#define RESERVE(pointer, bytes)                                                                              \
+    do {                                                                                                     \
+        total += pm_align(bytes);                                                                            \
+        if (plan->arena)                                                                                     \
+            (pointer) = pm_arena_alloc(plan->arena, bytes);                                                  \
+    } while (0)
+    for (uint32_t i = 0; i < p->value_count; i++)
+        if (plan->places[i] == PM_PLACE_KEPT && plan->roots[i] == i)
+            RESERVE(plan->memory[i], value_bytes(plan, i));
+    for (size_t i = 0; i < plan->task_count; i++)
+        RESERVE(plan->tasks[i].packed, plan->tasks[i].packed_bytes);
+    for (size_t i = 0; plan->training && i < p->param_count; i++)
+        if (plan->gradient_values[i] == PM_NO_VALUE)
+            RESERVE(plan->gradients[i], p->params[i].count * sizeof(float));
+    RESERVE(plan->tree, tree_levels * plan->tree_count * sizeof(float));
+#undef RESERVE
+    return total;
+}
+
+// All that tasks make and use, each by itself.
+static size_t unshared_bytes(const pm_plan *plan)
+{
+    size_t total = 0;
+    for (size_t t = 0; t < plan->task_count; t++) {
+        const pm_node *node = plan->tasks[t].node;
+        total += pm_align(plan->tasks[t].scratch_bytes);
+        for (uint32_t i = 0; i < node->output_count; i++)
+            if (node->outputs[i] != PM_NO_VALUE && plan->places[node->outputs[i]] != PM_PLACE_KEPT)
+                total += pm_align(value_bytes(plan, node->outputs[i]));
+    }
+    return total;
+}
+
+static pm_status reserve_all(layout *l)
+{
+    pm_plan *plan = l->plan;
+    const size_t values = plan->program->value_count;
+    size_t peak = 0;
+    pm_status status = pm_buffers_place(l->buffers, values + plan->task_count, &peak);
+    if (status.code != PM_OK)
+        return status;
+    const size_t kept = reserve_kept(plan);
+    status = pm_arena_create(&plan->arena, kept + pm_align(peak) + PM_ALIGN);
+    if (status.code != PM_OK)
+        return status;
+    plan->bytes_unshared = kept + unshared_bytes(plan);
+    (void)reserve_kept(plan);
+    unsigned char *shared = pm_arena_alloc(plan->arena, peak);
+    if (!shared)
+        return pm_fail(PM_INTERNAL, "the plan outgrew its reservation");
+    for (size_t i = 0; i < values; i++)
+        if (l->buffers[i].bytes > 0)
+            plan->memory[i] = shared + l->buffers[i].offset;
+    for (size_t t = 0; t < plan->task_count; t++)
+        plan->tasks[t].scratch = shared + l->buffers[values + t].offset;
+    for (size_t i = 0; plan->training && i < plan->program->param_count; i++)
+        if (plan->gradient_values[i] != PM_NO_VALUE)
+            plan->gradients[i] = pm_plan_memory(plan, plan->gradient_values[i]);
+    return status;
+}
+
+pm_status pm_plan_place(pm_plan *plan)
+{
+    const size_t values = plan->program->value_count;
+    layout l = {.plan = plan,
+                .last = calloc(values + 1, sizeof(uint32_t)),
+                .root_last = calloc(values + 1, sizeof(uint32_t)),
+                .root_first = calloc(values + 1, sizeof(uint32_t)),
+                .buffers = calloc(values + plan->task_count + 1, sizeof(pm_lifetime))};
+    pm_status status = pm_fail(PM_NO_MEMORY, "the layout of a plan");
+    if (l.last && l.root_last && l.root_first && l.buffers) {
+        choose_places(&l);
+        find_last_readers(&l);
+        find_roots(&l);
+        bind_outputs(&l);
+        set_lifetimes(&l);
+        status = reserve_all(&l);
+    }
+    free(l.last);
+    free(l.root_last);
+    free(l.root_first);
+    free(l.buffers);
+    return status;
+}
