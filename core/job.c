@@ -79,11 +79,12 @@ static const cyaml_schema_field_t INPUT_FIELDS[] = {
 };
 
 static const cyaml_schema_field_t MODEL_FIELDS[] = {
+    TEXT("onnx", OPTIONAL, pm_job_model, onnx),
     {.key = "input",
-     .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, pm_job_model, INPUT_FIELDS)},
+     .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_OPTIONAL, pm_job_model, INPUT_FIELDS)},
      .data_offset = 0},
-    CYAML_FIELD_SEQUENCE_COUNT("layers", CYAML_FLAG_POINTER, pm_job_model, layers, layer_count, &LAYER, 1,
-                               1000),
+    CYAML_FIELD_SEQUENCE_COUNT("layers", OPTIONAL | CYAML_FLAG_POINTER, pm_job_model, layers, layer_count,
+                               &LAYER, 1, 1000),
     CYAML_FIELD_END,
 };
 
@@ -375,6 +376,10 @@ static pm_status check(const pm_job *job)
         return pm_fail(PM_INVALID,
                        "name: \"%s\" is not of the form [a-z0-9][a-z0-9._-]*, up to 64 characters",
                        job->name);
+    bool layers = job->model.input_name && job->model.layer_count > 0;
+    bool any = job->model.input_name || job->model.layer_count > 0;
+    if (job->model.onnx ? any : !layers)
+        return pm_fail(PM_INVALID, "model: either input and layers, or onnx: a file");
     for (uint32_t i = 0; i < job->model.input_rank; i++)
         if (job->model.input_shape[i] < 1 || job->model.input_shape[i] > 1 << 20)
             return pm_fail(PM_INVALID, "model: input: shape: dimensions are from 1 to %d", 1 << 20);

@@ -13,6 +13,7 @@
 //       - {op: MaxPool, kernel: 2}
 //       - {op: Flatten}
 //       - {op: Gemm, units: 10}
+//     onnx: pretrained.onnx                             # instead of input and layers
 //   data:
 //     train: {features: train-images-idx3-ubyte.gz, targets: train-labels-idx1-ubyte.gz}
 //     validation: {features: …, targets: …}             # optional; or validation_split: 0.1
@@ -63,8 +64,11 @@ typedef struct pm_layer {
 
 typedef enum pm_loss { PM_LOSS_SOFTMAX_CROSS_ENTROPY, PM_LOSS_MEAN_SQUARED_ERROR } pm_loss;
 
+// Either onnx, or input and layers.
 typedef struct pm_job_model {
-    char *input_name;
+    char *onnx;           // an ONNX file whose initializers are the initial values; NULL: built from layers
+    char digest[65];      // not of the file: the SHA-256 that the ONNX file must have, hex; empty: any
+    char *input_name;     // NULL with onnx
     int64_t *input_shape; // without the batch dimension
     uint32_t input_rank;  // 1 … PM_MAX_RANK - 1
     pm_layer *layers;

@@ -1,5 +1,6 @@
 #include "worker/trainer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,13 @@ static pm_status open_plans(pm_trainer *t)
     return status;
 }
 
+static pm_status open_augment(pm_trainer *t)
+{
+    uint32_t rank;
+    const int64_t *shape = pm_graph_input_shape(t->graph, &rank);
+    return pm_augment_create(&t->augment, t->job, shape, rank);
+}
+
 static pm_status open_data(pm_trainer *t)
 {
     const pm_job *job = t->job;
@@ -25,17 +33,19 @@ static pm_status open_data(pm_trainer *t)
     if (status.code == PM_OK)
         status = pm_sampler_make(&t->sampler, job, pm_dataset_rows(t->train));
     if (status.code == PM_OK)
-        status = pm_augment_create(&t->augment, job);
+        status = open_augment(t);
     if (status.code == PM_OK && t->validation)
         status = pm_evaluator_create(&t->evaluator, t->inference, EVALUATION_ROWS, t->validation, job->loss,
                                      in, out);
     return status;
 }
 
-pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text)
+pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text, const char *model_digest)
 {
     memset(trainer, 0, sizeof *trainer);
     pm_status status = pm_job_parse(&trainer->job, job_text, "the job");
+    if (status.code == PM_OK)
+        snprintf(trainer->job->model.digest, sizeof trainer->job->model.digest, "%s", model_digest);
     if (status.code == PM_OK)
         status = pm_graph_from_job(&trainer->graph, trainer->job);
     if (status.code == PM_OK) {

@@ -19,8 +19,9 @@ typedef struct pm_trainer {
     uint32_t tables;
 } pm_trainer;
 
-// Makes all of it from the text of a job; zeroes *trainer first. On failure nothing is left.
-pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text) PM_CHECKED;
+// Makes all of it from the text of a job and the digest that its model file must have (empty: any); zeroes
+// *trainer first. On failure nothing is left.
+pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text, const char *model_digest) PM_CHECKED;
 void pm_trainer_close(pm_trainer *trainer);
 
 // Reads the rows of (step, block) into the training plan's input and runs it; fills in step->loss and
