@@ -9,6 +9,7 @@
 #include "ps/server.h"
 #include "worker/augment.h"
 #include "worker/dataset.h"
+#include "worker/targets.h"
 #include "worker/worker.h"
 
 #include <string.h>
@@ -35,13 +36,17 @@ static void tell_address(void *context, const char *endpoint)
         o->on_bound(o->on_bound_context, endpoint);
 }
 
-static pm_status check_augment(const pm_job *job, const pm_graph *graph)
+static pm_status check_changes(const pm_job *job, const pm_graph *graph)
 {
     uint32_t rank;
     const int64_t *shape = pm_graph_input_shape(graph, &rank);
     pm_augment *augment = NULL;
     pm_status status = pm_augment_create(&augment, job, shape, rank);
+    pm_targets *targets = NULL;
+    if (status.code == PM_OK)
+        status = pm_targets_create(&targets, job, pm_graph_input_count(graph), pm_graph_output_count(graph));
     pm_augment_destroy(&augment);
+    pm_targets_destroy(&targets);
     return status;
 }
 
@@ -57,7 +62,7 @@ static pm_status check_job(pm_job *job, uint64_t *train_rows)
         status = pm_dataset_load(&train, &validation, job, pm_graph_input_count(graph),
                                  pm_graph_output_count(graph));
     if (status.code == PM_OK)
-        status = check_augment(job, graph);
+        status = check_changes(job, graph);
     if (status.code == PM_OK)
         *train_rows = pm_dataset_rows(train);
     pm_dataset_destroy(&train);

@@ -35,7 +35,7 @@ static void read_loss(const pm_plan *plan)
     pm_step *step = plan->step;
     const double *row_loss = pm_plan_memory(plan, plan->row_loss);
     const uint8_t *correct = pm_plan_memory(plan, plan->correct);
-    const bool classes = plan->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY;
+    const bool classes = plan->loss != PM_LOSS_MEAN_SQUARED_ERROR;
     double lanes[PM_MAX_LANES];
     step->correct = 0;
     for (uint32_t lane = 0; lane < plan->lanes; lane++) {

@@ -55,7 +55,8 @@ pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss
 float *pm_plan_input(pm_plan *plan);
 void *pm_plan_input_at(pm_plan *plan, size_t index);
 
-// int32_t classes (rows) for cross-entropy; float (rows, outputs) for mean squared error.
+// int32_t classes (rows) for cross-entropy; float (rows, outputs), weights of classes, for soft
+// cross-entropy, or wanted outputs for mean squared error.
 void *pm_plan_target(pm_plan *plan);
 
 // Where the caller writes the parameter's current values; filled with the graph's initial values at first.

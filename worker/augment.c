@@ -169,8 +169,11 @@ static pm_status set_shape(pm_augment *g, const int64_t *shape, uint32_t rank)
 
 pm_status pm_augment_create(pm_augment **augment, const pm_job *job, const int64_t *shape, uint32_t rank)
 {
+    uint32_t own = 0; // operations that are not those of worker/targets.c
     *augment = NULL;
-    if (job->augment_count == 0)
+    for (uint32_t k = 0; k < job->augment_count; k++)
+        own += job->augment[k].op != PM_AUGMENT_MIXUP;
+    if (own == 0)
         return pm_ok();
     pm_augment *g = calloc(1, sizeof *g);
     pm_status status = g ? set_shape(g, shape, rank) : pm_fail(PM_NO_MEMORY, "data: augment");

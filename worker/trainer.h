@@ -6,6 +6,7 @@
 #include "worker/augment.h"
 #include "worker/dataset.h"
 #include "worker/evaluate.h"
+#include "worker/targets.h"
 
 typedef struct pm_trainer {
     pm_job *job;
@@ -13,6 +14,7 @@ typedef struct pm_trainer {
     pm_plan *training, *inference;  // the inference plan reads the training plan's parameters
     pm_dataset *train, *validation; // validation is NULL when the job has none
     pm_augment *augment;            // NULL when the job has none
+    pm_targets *targets;            // NULL when classes stay as they are
     pm_evaluator *evaluator;
     pm_sampler sampler;
     uint64_t *counts; // floats of each table

@@ -45,7 +45,7 @@ PY
 # job FILE STORE SERVERS WORKERS
 job() {
     small_job "$1" "$2" "$3" "$4" 3
-    sed -i -e '/^  input: /d' -e '/^    - {op: /d' -e "s#^  layers:#  onnx: $work/start.onnx#" -e 's/learning_rates: .*}]/learning_rates: [{match: "stem.*", factor: 0}]/' "$1"
+    sed -i -e '/^  augment: /d; /^label_smoothing/d; /^class_weights/d; /^  input: /d' -e '/^    - {op: /d' -e "s#^  layers:#  onnx: $work/start.onnx#" -e 's/learning_rates: .*}]/learning_rates: [{match: "stem.*", factor: 0}]/' "$1"
 }
 job "$work/one.yaml" "$work/one" 1 1
 timeout -k 5 200 "$PARAMILL" train "$work/one.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "training from ONNX"; }
