@@ -1,6 +1,7 @@
 #pragma once
 // The inside of a pm_plan, for the files of this room only.
 #include "core/arena.h"
+#include "model/buffers.h"
 #include "model/plan.h"
 #include "model/task.h"
 
@@ -41,11 +42,16 @@ struct pm_plan {
     float *tree;                        // partial sums of the tree's upper levels
     size_t tree_count;                  // floats of one level
     bool frozen;                        // inference: what follows from parameters alone is there
+    pm_lifetime *lifetimes;             // (program values, then tasks' scratch): first, last; of roots
     pm_arena *arena;
+    unsigned char *base, *shared; // of the reservation, of its part that is shared over time
     size_t bytes_unshared;
     // The step or request that runs.
     uint32_t lanes;
     pm_step *step;
+    // Timing, where it is asked for.
+    int64_t (*now_ns)(void);
+    int64_t *nanoseconds; // (tasks)
 };
 
 static inline void *pm_plan_memory(const pm_plan *plan, uint32_t value)

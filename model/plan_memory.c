@@ -9,7 +9,7 @@ typedef struct layout {
     uint32_t *last;       // (values): the last task that reads it
     uint32_t *root_last;  // (values), of roots: of all values that lie there
     uint32_t *root_first; // (values), of roots: the task that makes it
-    pm_lifetime *buffers; // (values, then tasks' scratch)
+    pm_lifetime *buffers; // (values, then tasks' scratch): the plan's lifetimes
 } layout;
 
 static const pm_value *value_at(const pm_plan *plan, uint32_t value)
@@ -33,10 +33,14 @@ static void choose_places(layout *l)
         if (p->values[i].constant) {
             plan->places[i] = PM_PLACE_BOUND;
             plan->memory[i] = (void *)(uintptr_t)p->values[i].tensor.data; // read only
-        } else if (p->values[i].shared && !plan->training) {
-            plan->places[i] = PM_PLACE_KEPT; // made once
         }
     }
+    for (size_t t = 0; !plan->training && t < plan->task_count; t++)
+        for (uint32_t i = 0; i < plan->tasks[t].node->output_count; i++) {
+            const uint32_t output = plan->tasks[t].node->outputs[i];
+            if (output != PM_NO_VALUE && p->values[output].shared)
+                plan->places[output] = PM_PLACE_KEPT; // made once
+        }
     for (size_t i = 0; i < p->input_count; i++)
         if (!p->values[p->inputs[i]].constant)
             plan->places[p->inputs[i]] = plan->training ? PM_PLACE_KEPT : PM_PLACE_BOUND;
@@ -136,11 +140,11 @@ static void set_lifetimes(layout *l)
         scratch[t] = (pm_lifetime){.bytes = plan->tasks[t].scratch_bytes, .first = t, .last = t};
         for (uint32_t i = 0; i < node->output_count; i++) {
             const uint32_t output = node->outputs[i];
-            if (output != PM_NO_VALUE && plan->roots[output] == output &&
-                plan->places[output] == PM_PLACE_ACTIVATION)
-                l->buffers[output] = (pm_lifetime){.bytes = value_bytes(plan, output),
-                                                   .first = l->root_first[output],
-                                                   .last = l->root_last[output]};
+            if (output != PM_NO_VALUE && plan->roots[output] == output)
+                l->buffers[output] = (pm_lifetime){
+                    .bytes = plan->places[output] == PM_PLACE_ACTIVATION ? value_bytes(plan, output) : 0,
+                    .first = l->root_first[output],
+                    .last = l->root_last[output]};
         }
     }
 }
@@ -193,13 +197,14 @@ static pm_status reserve_all(layout *l)
     pm_status status = pm_buffers_place(l->buffers, values + plan->task_count, &peak);
     if (status.code != PM_OK)
         return status;
-    const size_t kept = reserve_kept(plan);
-    status = pm_arena_create(&plan->arena, kept + pm_align(peak) + PM_ALIGN);
+    const size_t kept = reserve_kept(plan), total = kept + pm_align(peak);
+    status = pm_arena_create(&plan->arena, total ? total : PM_ALIGN); // an empty one has no address to give
     if (status.code != PM_OK)
         return status;
     plan->bytes_unshared = kept + unshared_bytes(plan);
+    plan->base = pm_arena_alloc(plan->arena, 0);
     (void)reserve_kept(plan);
-    unsigned char *shared = pm_arena_alloc(plan->arena, peak);
+    unsigned char *shared = plan->shared = pm_arena_alloc(plan->arena, peak);
     if (!shared)
         return pm_fail(PM_INTERNAL, "the plan outgrew its reservation");
     for (size_t i = 0; i < values; i++)
@@ -220,7 +225,9 @@ pm_status pm_plan_place(pm_plan *plan)
                 .last = calloc(values + 1, sizeof(uint32_t)),
                 .root_last = calloc(values + 1, sizeof(uint32_t)),
                 .root_first = calloc(values + 1, sizeof(uint32_t)),
-                .buffers = calloc(values + plan->task_count + 1, sizeof(pm_lifetime))};
+                .buffers =
+                    pm_region_alloc(plan->region, (values + plan->task_count + 1) * sizeof(pm_lifetime))};
+    plan->lifetimes = l.buffers;
     pm_status status = pm_fail(PM_NO_MEMORY, "the layout of a plan");
     if (l.last && l.root_last && l.root_first && l.buffers) {
         choose_places(&l);
@@ -233,6 +240,5 @@ pm_status pm_plan_place(pm_plan *plan)
     free(l.last);
     free(l.root_last);
     free(l.root_first);
-    free(l.buffers);
     return status;
 }

@@ -68,10 +68,8 @@ static void sum_part(pm_plan *plan, pm_task *task, size_t first, size_t count)
     }
 }
 
-void pm_plan_run_task(pm_plan *plan, pm_task *task)
+static void run_task(pm_plan *plan, pm_task *task)
 {
-    if (task->node->op->traits & PM_TRAIT_VIEW)
-        return;
     if (task->sums_lanes) {
         const size_t count = task->out[0]->count, part = task->part ? task->part : count;
         for (size_t first = 0; first < count; first += part)
@@ -90,4 +88,14 @@ void pm_plan_run_task(pm_plan *plan, pm_task *task)
         call.first_lane = first_lane + lane;
         task->node->op->run(task, &call);
     }
+}
+
+void pm_plan_run_task(pm_plan *plan, pm_task *task)
+{
+    if (task->node->op->traits & PM_TRAIT_VIEW)
+        return;
+    const int64_t start = plan->now_ns ? plan->now_ns() : 0;
+    run_task(plan, task);
+    if (plan->now_ns)
+        plan->nanoseconds[task - plan->tasks] = plan->now_ns() - start;
 }
