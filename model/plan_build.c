@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static pm_status make_program(pm_plan *plan)
 {
@@ -176,6 +177,12 @@ static pm_status build(pm_plan **plan, const pm_plan *wanted)
     return status;
 }
 
+static size_t machine_bytes(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (size_t)pages * (size_t)page : (size_t)1 << 32;
+}
+
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows)
 {
@@ -188,15 +195,23 @@ pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss
                             .loss = loss,
                             .rows_per_lane = rows_per_lane,
                             .max_lanes = max_lanes,
+                            .most_bytes = machine_bytes(),
                             .loss_scale = 1 / (float)total_rows};
     return pm_wrap(build(plan, &wanted), "training plan");
 }
 
 pm_status pm_plan_create_inference(pm_plan **plan, const pm_graph *graph, uint32_t max_rows)
 {
+    return pm_plan_create_inference_within(plan, graph, max_rows, machine_bytes());
+}
+
+pm_status pm_plan_create_inference_within(pm_plan **plan, const pm_graph *graph, uint32_t max_rows,
+                                          size_t most_bytes)
+{
     if (max_rows == 0 || max_rows > UINT32_MAX / PM_MAX_LANES)
         return pm_fail(PM_INVALID, "a plan of %u rows", max_rows);
-    const pm_plan wanted = {.graph = graph, .rows_per_lane = 1, .max_lanes = max_rows};
+    const pm_plan wanted = {
+        .graph = graph, .rows_per_lane = 1, .max_lanes = max_rows, .most_bytes = most_bytes};
     return pm_wrap(build(plan, &wanted), "inference plan");
 }
 

@@ -27,6 +27,7 @@ struct pm_plan {
     bool training;
     pm_loss loss;
     uint32_t rows_per_lane, max_lanes;
+    size_t most_bytes; // that may be reserved
     float loss_scale; // 1 / total rows
     pm_task *tasks;
     size_t task_count, forward_count; // the rest is backward

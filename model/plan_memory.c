@@ -149,6 +149,44 @@ static void set_lifetimes(layout *l)
     }
 }
 
+// What the task itself asks for: its outputs, scratch and packed inputs. Never overflows: a value has at most
+// 2^28 elements, a plan at most 2^24 lanes.
+static size_t task_bytes(const pm_plan *plan, const pm_task *task)
+{
+    size_t bytes = task->scratch_bytes + task->packed_bytes;
+    for (uint32_t i = 0; i < task->node->output_count; i++)
+        if (task->node->outputs[i] != PM_NO_VALUE)
+            bytes += value_bytes(plan, task->node->outputs[i]);
+    return bytes;
+}
+
+static pm_status refuse_size(const pm_plan *plan, const pm_task *task, size_t total)
+{
+    if (!task)
+        return pm_fail(PM_NO_MEMORY, "the plan needs %zu bytes, it may have %zu", total, plan->most_bytes);
+    return pm_fail(PM_NO_MEMORY, "node %.64s (%s) needs %zu of %zu bytes, the plan may have %zu",
+                   task->node->name, task->node->op->name, task_bytes(plan, task), total, plan->most_bytes);
+}
+
+// Before anything is placed: no task asks for more than the whole plan may have, so that sums do not
+// overflow.
+static pm_status check_tasks(const pm_plan *plan)
+{
+    for (size_t t = 0; t < plan->task_count; t++)
+        if (task_bytes(plan, &plan->tasks[t]) > plan->most_bytes)
+            return refuse_size(plan, &plan->tasks[t], task_bytes(plan, &plan->tasks[t]));
+    return pm_ok();
+}
+
+static pm_status check_total(const pm_plan *plan, size_t total)
+{
+    const pm_task *largest = NULL;
+    for (size_t t = 0; t < plan->task_count; t++)
+        if (!largest || task_bytes(plan, &plan->tasks[t]) > task_bytes(plan, largest))
+            largest = &plan->tasks[t];
+    return total <= plan->most_bytes ? pm_ok() : refuse_size(plan, largest, total);
+}
+
 // What lives as long as the plan; called with no arena to measure, then again to allocate.
 static size_t reserve_kept(pm_plan *plan)
 {
@@ -194,11 +232,15 @@ static pm_status reserve_all(layout *l)
     pm_plan *plan = l->plan;
     const size_t values = plan->program->value_count;
     size_t peak = 0;
-    pm_status status = pm_buffers_place(l->buffers, values + plan->task_count, &peak);
+    pm_status status = check_tasks(plan);
+    if (status.code == PM_OK)
+        status = pm_buffers_place(l->buffers, values + plan->task_count, &peak);
     if (status.code != PM_OK)
         return status;
     const size_t kept = reserve_kept(plan), total = kept + pm_align(peak);
-    status = pm_arena_create(&plan->arena, total ? total : PM_ALIGN); // an empty one has no address to give
+    status = check_total(plan, total);
+    if (status.code == PM_OK)
+        status = pm_arena_create(&plan->arena, total ? total : PM_ALIGN); // an empty one has no address
     if (status.code != PM_OK)
         return status;
     plan->bytes_unshared = kept + unshared_bytes(plan);
