@@ -106,7 +106,7 @@ static void print_piece(FILE *stream, const char *name, const char *place, size_
 
 static void print_buffers(const pm_plan *plan, FILE *stream)
 {
-    fputs("\nbuffers: offset, bytes for all lanes, first - last task, place, value\n", stream);
+    fputs("\nbuffers: offset, bytes for the lanes there at once, first - last task, place, value\n", stream);
     for (size_t i = 0; i < pm_plan_values(plan); i++) {
         const pm_value_view v = pm_plan_value(plan, i);
         char name[64], root[64];

@@ -7,6 +7,30 @@
 #include <string.h>
 #include <unistd.h>
 
+static bool is_shared(const pm_graph *p, const pm_node *node)
+{
+    for (uint32_t i = 0; i < node->output_count; i++)
+        if (node->outputs[i] != PM_NO_VALUE && !p->values[node->outputs[i]].shared)
+            return false;
+    return true;
+}
+
+// What follows from parameters alone goes first, so that it does not part what runs for each request.
+static pm_status shared_first(pm_graph *p)
+{
+    pm_node *sorted = calloc(p->node_count + 1, sizeof *sorted);
+    size_t count = 0;
+    if (!sorted)
+        return pm_fail(PM_NO_MEMORY, "a program of %zu nodes", p->node_count);
+    for (int shared = 1; shared >= 0; shared--)
+        for (size_t i = 0; i < p->node_count; i++)
+            if (is_shared(p, &p->nodes[i]) == (shared == 1))
+                sorted[count++] = p->nodes[i];
+    memcpy(p->nodes, sorted, count * sizeof *sorted);
+    free(sorted);
+    return pm_ok();
+}
+
 static pm_status make_program(pm_plan *plan)
 {
     const pm_graph *g = plan->graph;
@@ -19,7 +43,9 @@ static pm_status make_program(pm_plan *plan)
     free(inputs);
     if (status.code == PM_OK && plan->training)
         return pm_plan_add_training(plan);
-    return status.code == PM_OK ? pm_program_prune(plan->program, NULL, 0) : status;
+    if (status.code == PM_OK)
+        status = pm_program_prune(plan->program, NULL, 0);
+    return status.code == PM_OK ? shared_first(plan->program) : status;
 }
 
 // Which producers are run by the lane sum that alone reads them, lane by lane into the tree's levels, so that
@@ -163,6 +189,8 @@ static pm_status build(pm_plan **plan, const pm_plan *wanted)
         status = make_tasks(p);
     if (status.code == PM_OK)
         status = make_lists(p);
+    if (status.code == PM_OK)
+        status = pm_plan_group(p);
     if (status.code == PM_OK)
         status = pm_plan_place(p);
     if (status.code == PM_OK && p->training)

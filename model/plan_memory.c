@@ -17,10 +17,16 @@ static const pm_value *value_at(const pm_plan *plan, uint32_t value)
     return &plan->program->values[value];
 }
 
-static size_t value_bytes(const pm_plan *plan, uint32_t value)
+static size_t all_lanes_bytes(const pm_plan *plan, uint32_t value)
 {
     const pm_value *v = value_at(plan, value);
     return pm_tensor_bytes(&v->tensor) * (v->shared ? 1 : plan->max_lanes);
+}
+
+// For the lanes that are there at once.
+static size_t value_bytes(const pm_plan *plan, uint32_t value)
+{
+    return pm_tensor_bytes(&value_at(plan, value)->tensor) * pm_plan_lanes_of(plan, value);
 }
 
 // What is not made by a task, or must outlive the step.
@@ -131,6 +137,27 @@ static void bind_outputs(layout *l)
     }
 }
 
+// A group's tasks run again and again, a block of lanes at a time: what comes from outside or is wanted there
+// is taken all the while, what stays inside serves one block after another.
+static void find_local(layout *l)
+{
+    pm_plan *plan = l->plan;
+    for (uint32_t i = 0; i < plan->program->value_count; i++) {
+        const uint32_t first = l->root_first[i], last = l->root_last[i];
+        if (plan->roots[i] != i || plan->task_count == 0)
+            continue;
+        const pm_group *from = &plan->groups[plan->group_of[first]];
+        const pm_group *to = last < plan->task_count ? &plan->groups[plan->group_of[last]] : NULL;
+        plan->local[i] = from == to && from->count > 1 && plan->places[i] == PM_PLACE_ACTIVATION;
+        if (plan->local[i]) {
+            plan->block_lanes[i] = from->block;
+            continue;
+        }
+        l->root_first[i] = from->first;
+        l->root_last[i] = to ? to->first + to->count - 1 : last;
+    }
+}
+
 static void set_lifetimes(layout *l)
 {
     const pm_plan *plan = l->plan;
@@ -213,7 +240,7 @@ static size_t reserve_kept(pm_plan *plan)
     return total;
 }
 
-// All that tasks make and use, each by itself.
+// All that tasks make and use, each by itself and for all lanes.
 static size_t unshared_bytes(const pm_plan *plan)
 {
     size_t total = 0;
@@ -222,7 +249,7 @@ static size_t unshared_bytes(const pm_plan *plan)
         total += pm_align(plan->tasks[t].scratch_bytes);
         for (uint32_t i = 0; i < node->output_count; i++)
             if (node->outputs[i] != PM_NO_VALUE && plan->places[node->outputs[i]] != PM_PLACE_KEPT)
-                total += pm_align(value_bytes(plan, node->outputs[i]));
+                total += pm_align(all_lanes_bytes(plan, node->outputs[i]));
     }
     return total;
 }
@@ -276,6 +303,7 @@ pm_status pm_plan_place(pm_plan *plan)
         find_last_readers(&l);
         find_roots(&l);
         bind_outputs(&l);
+        find_local(&l);
         set_lifetimes(&l);
         status = reserve_all(&l);
     }

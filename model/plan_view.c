@@ -13,6 +13,7 @@ size_t pm_plan_tasks(const pm_plan *plan)
     return plan->task_count;
 }
 
+// Of a whole run.
 static uint32_t lanes_of(const pm_plan *plan, uint32_t value)
 {
     return plan->program->values[value].shared ? 1 : plan->max_lanes;
@@ -43,7 +44,7 @@ pm_value_view pm_plan_value(const pm_plan *plan, size_t index)
                           .per_lane = !v->shared,
                           .place = place_of(plan, root),
                           .root = root,
-                          .bytes = pm_tensor_bytes(&v->tensor) * lanes_of(plan, value)};
+                          .bytes = pm_tensor_bytes(&v->tensor) * pm_plan_lanes_of(plan, value)};
     if (view.place == PM_VALUE_SHARED && plan->lifetimes[root].bytes == 0) {
         view.first = 1; // nobody's any more: pruned
         return view;

@@ -19,7 +19,7 @@ typedef struct pm_value_view {
     bool per_lane; // one for each lane, side by side; else one for all
     pm_value_place place;
     uint32_t root;        // the value whose memory it uses: itself, or that of an alias
-    size_t offset, bytes; // KEPT, SHARED: in the reservation; bytes of the value for all lanes
+    size_t offset, bytes; // KEPT, SHARED: in the reservation; bytes for all lanes that are there at once
     uint32_t first, last; // the tasks between which the memory of root is taken, inclusive
 } pm_value_view;
 
