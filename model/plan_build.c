@@ -2,6 +2,7 @@
 #include "model/blas.h"
 #include "model/plan_impl.h"
 #include "model/program.h"
+#include "model/program_share.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,8 @@ static pm_status make_program(pm_plan *plan)
     if (status.code == PM_OK)
         status = pm_program_create(&plan->program, g, inputs, plan->training);
     free(inputs);
+    if (status.code == PM_OK)
+        status = pm_program_share(plan->program);
     if (status.code == PM_OK && plan->training)
         return pm_plan_add_training(plan);
     if (status.code == PM_OK)
