@@ -202,9 +202,13 @@ pm_status pm_plan_run(pm_plan *plan, const void *const *inputs, uint32_t rows, v
         if (plan->direct[i])
             plan->memory[plan->roots[p->outputs[i]]] = outputs[i];
     pm_plan_connect(plan);
-    for (size_t t = 0; t < plan->task_count; t++)
-        if (!plan->frozen || !plan->tasks[t].is_shared)
-            pm_plan_run_task(plan, &plan->tasks[t]);
+    for (size_t g = 0; g < plan->group_count; g++) {
+        pm_task *first = &plan->tasks[plan->groups[g].first];
+        if (plan->groups[g].count > 1)
+            pm_plan_run_group(plan, &plan->groups[g]);
+        else if (!plan->frozen || !first->is_shared)
+            pm_plan_run_task(plan, first);
+    }
     for (size_t i = 0; i < p->output_count; i++)
         if (!plan->direct[i])
             copy_output(plan, i, outputs[i]);
