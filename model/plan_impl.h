@@ -23,6 +23,7 @@ struct pm_plan {
     pm_graph *program;
     pm_region *region; // lists and the tasks' details
     const pm_kernels *kernels;
+    const pm_tensor *given; // of an evaluation: its inputs, while the plan is made
     bool training;
     pm_loss loss;
     uint32_t rows_per_lane, max_lanes;
@@ -60,6 +61,9 @@ void pm_plan_connect(pm_plan *plan);
 void pm_plan_run_task(pm_plan *plan, pm_task *task);
 
 // --- making a plan
+
+// A plan of one lane for a graph on the given inputs (graph inputs); those with data are known already.
+pm_status pm_plan_create_evaluation(pm_plan **plan, const pm_graph *graph, const pm_tensor *given) PM_CHECKED;
 
 // Places every buffer and connects the tasks (plan_memory.c).
 pm_status pm_plan_place(pm_plan *plan) PM_CHECKED;
