@@ -177,3 +177,33 @@ uint32_t pm_compose_axes(pm_compose *c, const int64_t *axes, uint32_t count, uin
     }
     return bits;
 }
+
+uint32_t pm_compose_reduce(pm_compose *c, const char *op, uint32_t x, uint32_t axes)
+{
+    int64_t list[PM_MAX_RANK];
+    uint32_t count = 0;
+    for (uint32_t d = 0; d < PM_MAX_RANK; d++)
+        if (axes >> d & 1)
+            list[count++] = d;
+    if (count == 0)
+        return x;
+    const pm_attribute attribute = pm_attribute_ints("axes", list, count);
+    return pm_compose_with(c, op, &x, 1, &attribute, 1);
+}
+
+uint32_t pm_compose_count(pm_compose *c, int64_t count, uint32_t axis, uint32_t rank)
+{
+    int64_t shape[PM_MAX_RANK];
+    for (uint32_t d = 0; d < rank; d++)
+        shape[d] = d == axis ? count : 1;
+    int64_t *data = pm_region_alloc(c->program->region, (size_t)count * sizeof *data);
+    for (int64_t i = 0; data && i < count; i++)
+        data[i] = i;
+    return pm_compose_reshape(c,
+                              add_constant(c, (pm_tensor){.type = PM_TYPE_I64,
+                                                          .rank = 1,
+                                                          .shape = {count},
+                                                          .count = (size_t)count,
+                                                          .data = data}),
+                              shape, rank);
+}

@@ -63,3 +63,9 @@ uint32_t pm_compose_axis(pm_compose *c, int64_t axis, uint32_t rank);
 
 // The node's input, or PM_NO_VALUE.
 uint32_t pm_compose_input(const pm_compose *c, uint32_t input);
+
+// x reduced by one of ONNX's reductions over the axes (bit d: axis d), which keep an extent of 1.
+uint32_t pm_compose_reduce(pm_compose *c, const char *op, uint32_t x, uint32_t axes);
+
+// The integers 0 .. count - 1 as int64 along axis of rank axes.
+uint32_t pm_compose_count(pm_compose *c, int64_t count, uint32_t axis, uint32_t rank);

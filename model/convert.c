@@ -193,6 +193,11 @@ void pm_convert_cast(pm_type from_type, const void *from, pm_type to_type, void 
             continue;
         }
         cast_block(from_class, x, to_class, y, count);
+        if (to_type == PM_TYPE_BF16) { // the suite's way: the low bits are cut off
+            uint32_t *bits = (void *)y;
+            for (size_t i = 0; i < count; i++)
+                bits[i] &= (bits[i] & 0x7FFFFFFFu) > 0x7F800000u ? UINT32_MAX : 0xFFFF0000u;
+        }
         pm_convert_store(to_type, y, (char *)to + at * to_size, count);
     }
 }

@@ -120,6 +120,7 @@ static pm_status make_plan(pm_plan **plan, const pm_graph *graph, const pm_tenso
     for (int known = KNOWN_NONE; known < KNOWN_END && status.code != PM_OK; known++) {
         for (size_t i = 0; i < count; i++) {
             given[i] = inputs[i];
+            given[i].type = graph->values[graph->inputs[i]].tensor.type;
             given[i].data = is_known((knowledge)known, &inputs[i]) ? inputs[i].data : NULL;
         }
         status = pm_plan_create_evaluation(plan, graph, given);

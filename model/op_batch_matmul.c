@@ -179,7 +179,7 @@ static pm_status lower_matmul(pm_graph *program, bool training, const pm_node *n
         y = pm_compose_2(&c, "Gemm", left.rank == 2 ? a : pm_compose_reshape(&c, a, rows, 2), b);
         y = left.rank == 2 ? y : pm_compose_reshape(&c, y, shape, left.rank);
     } else {
-        y = pm_compose_2(&c, "MatMul", a, b);
+        y = pm_compose_2(&c, ".MatMul", a, b);
     }
     const pm_tensor t = pm_compose_tensor(&c, y);
     int64_t shape[PM_MAX_RANK];
@@ -191,18 +191,15 @@ static pm_status lower_matmul(pm_graph *program, bool training, const pm_node *n
     return c.status;
 }
 
+#define ENTRY(domain_name, first, lower_or_null)                                                             \
+    {                                                                                                        \
+        .domain = domain_name, .name = "MatMul", .since = first, .min_inputs = 2, .max_inputs = 2,           \
+        .max_outputs = 1, .attributes = NONE, .infer = infer_matmul, .lower = lower_or_null,                 \
+        .gradient = gradient_matmul, .plan = plan_matmul, .run = run_matmul                                  \
+    }
+
 const pm_operator PM_FAMILY_BATCH_MATMUL[] = {
-    {.domain = "",
-     .name = "MatMul",
-     .since = 1,
-     .min_inputs = 2,
-     .max_inputs = 2,
-     .max_outputs = 1,
-     .attributes = NONE,
-     .infer = infer_matmul,
-     .lower = lower_matmul,
-     .gradient = gradient_matmul,
-     .plan = plan_matmul,
-     .run = run_matmul},
+    ENTRY("", 1, lower_matmul),
+    ENTRY(PM_DOMAIN, 0, NULL),
     {0},
 };

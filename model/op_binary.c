@@ -285,6 +285,21 @@ static pm_status lower_old_binary(pm_graph *program, bool training, const pm_nod
     return c.status;
 }
 
+// Up to opset 6 a list of slopes is one for each channel.
+static pm_status lower_old_prelu(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
+{
+    pm_compose c = pm_compose_open(program, node);
+    const pm_tensor x = pm_compose_tensor(&c, node->inputs[0]),
+                    slope = pm_compose_tensor(&c, node->inputs[1]);
+    const int64_t column[PM_MAX_RANK] = {(int64_t)slope.count, 1, 1, 1, 1, 1, 1, 1};
+    (void)training;
+    uint32_t s = node->inputs[1];
+    if (slope.rank == 1 && slope.count > 1 && x.rank > 1)
+        s = pm_compose_reshape(&c, s, column, x.rank - 1);
+    outputs[0] = pm_compose_2(&c, "PRelu", node->inputs[0], s);
+    return c.status;
+}
+
 // Arithmetic has loops of its own for the types that matter; others go here.
 pm_status pm_lower_arithmetic(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
 {
@@ -446,6 +461,7 @@ const pm_operator PM_FAMILY_BINARY[] = {
     OLD("Greater"),
     OLD("Less"),
     OLD("Pow"),
+    LOWERED("PRelu", 1, 6, 2, 2, NONE, lower_old_prelu),
     ENTRY(PM_DOMAIN, "AddAny", 0, 0, 2, NONE, infer_binary, NULL),
     ENTRY(PM_DOMAIN, "SubAny", 0, 0, 2, NONE, infer_binary, NULL),
     ENTRY(PM_DOMAIN, "MulAny", 0, 0, 2, NONE, infer_binary, NULL),
@@ -459,7 +475,7 @@ const pm_operator PM_FAMILY_BINARY[] = {
     ENTRY(PM_DOMAIN, "BitShiftRight", 0, 0, 2, NONE, infer_binary, NULL),
     ENTRY(PM_DOMAIN, "PReluSlopeGrad", 0, 0, 2, NONE, infer_binary, NULL),
     ENTRY(PM_DOMAIN, "PReluGrad", 0, 0, 3, NONE, infer_binary, NULL),
-    ENTRY("", "PRelu", 6, 0, 2, NONE, infer_binary, gradient_prelu),
+    ENTRY("", "PRelu", 7, 0, 2, NONE, infer_binary, gradient_prelu),
     ENTRY("", "Equal", 7, 0, 2, NONE, infer_comparison, NULL),
     ENTRY("", "Greater", 7, 0, 2, NONE, infer_comparison, NULL),
     ENTRY("", "Less", 7, 0, 2, NONE, infer_comparison, NULL),
