@@ -10,6 +10,8 @@ static const pm_attribute_spec NORM[] = {{"epsilon", PM_ATTRIBUTE_FLOAT},
                                          {"momentum", PM_ATTRIBUTE_FLOAT},
                                          {"spatial", PM_ATTRIBUTE_INT},
                                          {"training_mode", PM_ATTRIBUTE_INT},
+                                         {"is_test", PM_ATTRIBUTE_INT},
+                                         {"consumed_inputs", PM_ATTRIBUTE_INTS},
                                          {0}};
 static const pm_attribute_spec AXIS[] = {{"axis", PM_ATTRIBUTE_INT}, {0}};
 static const pm_attribute_spec AXES[] = {{"axis", PM_ATTRIBUTE_INT}, {"end", PM_ATTRIBUTE_INT}, {0}};
@@ -316,7 +318,7 @@ static pm_status gradient_softmax(pm_gradient *g, const pm_node *node)
 const pm_operator PM_FAMILY_NORM[] = {
     {.domain = "",
      .name = "BatchNormalization",
-     .since = 7,
+     .since = 1,
      .min_inputs = 5,
      .max_inputs = 5,
      .max_outputs = 1,
