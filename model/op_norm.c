@@ -54,7 +54,9 @@ static pm_status infer_norm_train(pm_shapes *s)
 static pm_status lower_norm(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
 {
     uint32_t made[4] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
-    pm_tensor checked[1];
+    pm_tensor checked[5];
+    if (node->output_count > 1)
+        return pm_fail(PM_UNSUPPORTED, "the statistics as outputs");
     if (!training)
         return pm_program_add(program, node, outputs);
     pm_status status = pm_program_infer(program, node, checked);
@@ -321,7 +323,7 @@ const pm_operator PM_FAMILY_NORM[] = {
      .since = 1,
      .min_inputs = 5,
      .max_inputs = 5,
-     .max_outputs = 1,
+     .max_outputs = 5,
      .statistic_inputs = 1 << 3 | 1 << 4,
      .traits = PM_TRAIT_IN_PLACE,
      .attributes = NORM,
