@@ -30,6 +30,7 @@ static const command COMMANDS[] = {
     {"infer", pm_cli_infer, "answer requests with a model's newest or labelled version"},
     {"serve", pm_cli_serve, "a router and infer workers in one process"},
     {"query", pm_cli_query, "send one request and print the answer"},
+    {"conformance", pm_cli_conformance, "run the ONNX backend suite against this engine"},
 };
 
 atomic_bool pm_cli_stop;

@@ -43,7 +43,10 @@ pm_status pm_recipe_add(pm_graph *program, const pm_node *node, pm_recipe recipe
                            .attribute_count = recipe.attribute_count};
     if (!added.op)
         return pm_fail(PM_INTERNAL, "no operator %s", recipe.op);
-    return pm_wrap(pm_program_add(program, &added, outputs), "%s", recipe.op);
+    const pm_operator *op = added.op;
+    return pm_wrap(op->lower ? op->lower(program, false, &added, outputs)
+                             : pm_program_add(program, &added, outputs),
+                   "%s", recipe.op);
 }
 
 // *sum += value, as a node of its own when there is something to add to.

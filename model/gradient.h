@@ -42,7 +42,7 @@ typedef struct pm_recipe {
     .attributes = (const pm_attribute[]){__VA_ARGS__},                                                       \
     .attribute_count = sizeof((const pm_attribute[]){__VA_ARGS__}) / sizeof(pm_attribute)
 
-// Appends a node named after node; outputs is (output_count).
+// Appends a node named after node, or what its operator is made of; outputs is (output_count).
 pm_status pm_recipe_add(pm_graph *program, const pm_node *node, pm_recipe recipe,
                         uint32_t *outputs) PM_CHECKED;
 

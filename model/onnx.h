@@ -67,6 +67,6 @@ enum {
 
     ONNX_IR_VERSION = 8,
     ONNX_OPSET = 13,
-    ONNX_OPSET_MIN = 7,
+    ONNX_OPSET_MIN = 1,
     ONNX_OPSET_MAX = 17
 };

@@ -26,6 +26,8 @@ typedef struct reader {
     size_t tensor_count;
     pm_names *names; // inputs and outputs of nodes
     size_t node_index;
+    const pm_tensor *given; // inputs of one evaluation; NULL when inputs are rows
+    size_t given_count;
 } reader;
 
 // A NodeProto as read; lists are in the graph's region.
@@ -164,7 +166,7 @@ static pm_status use_tensor(reader *r, initializer *t, bool setting, uint32_t *v
         return status;
     const pm_tensor *kept = &r->graph->values[t->value].tensor;
     *value = t->value;
-    return !setting && kept->type == PM_TYPE_F32 && kept->rank > 0 && kept->count > 0
+    return !setting && !r->given && kept->type == PM_TYPE_F32 && kept->rank > 0 && kept->count > 0
                ? pm_graph_make_param(r->graph, t->value)
                : status;
 }
@@ -213,8 +215,12 @@ static pm_status read_type(pm_wire wire, const char *name, pm_tensor *tensor)
     pm_wire type, tensor_type, shape, scan;
     pm_wire_field field;
     int64_t element = 0;
-    if (!find_message(wire, ONNX_VALUE_TYPE, &type) || !find_message(type, ONNX_TYPE_TENSOR, &tensor_type) ||
-        !find_message(tensor_type, ONNX_TENSOR_TYPE_SHAPE, &shape) || !read_shape(shape, tensor))
+    if (!find_message(wire, ONNX_VALUE_TYPE, &type))
+        return pm_fail(PM_INVALID, "input %.64s has no type", name);
+    if (!find_message(type, ONNX_TYPE_TENSOR, &tensor_type))
+        return pm_fail(PM_UNSUPPORTED, "input %.64s is no tensor but a sequence, optional, map or the like",
+                       name);
+    if (!find_message(tensor_type, ONNX_TENSOR_TYPE_SHAPE, &shape) || !read_shape(shape, tensor))
         return pm_fail(PM_INVALID, "input %.64s has no tensor type with a shape of at most %d extents", name,
                        PM_MAX_RANK);
     for (scan = tensor_type; pm_wire_next(&scan, &field);)
@@ -225,6 +231,25 @@ static pm_status read_type(pm_wire wire, const char *name, pm_tensor *tensor)
         return pm_fail(PM_UNSUPPORTED, "input %.64s has data type %" PRId64 ", which is not built", name,
                        element);
     return pm_ok();
+}
+
+// The next of the given inputs under the name.
+static pm_status add_given(reader *r, const char *name, pm_onnx_text text, pm_type type)
+{
+    uint32_t value = PM_NO_VALUE;
+    if (r->graph->input_count >= r->given_count)
+        return pm_fail(PM_INVALID, "no value is given for input %.64s", name);
+    pm_tensor given = r->given[r->graph->input_count];
+    if (type == PM_TYPE_BF16 && given.type == PM_TYPE_U16)
+        given.type = type; // NumPy, with which such tensors are written, has no bfloat16
+    if (given.type != type)
+        return pm_fail(PM_INVALID, "input %.64s is %s, %s is given", name, pm_type_name(type),
+                       pm_type_name(given.type));
+    given.data = NULL;
+    pm_status status = pm_graph_add_value(r->graph, name, &given, &value);
+    if (status.code == PM_OK)
+        status = pm_graph_add_input(r->graph, value);
+    return status.code == PM_OK ? pm_names_add(r->names, text.bytes, text.size, value) : status;
 }
 
 // The first extent of an input is the batch; others that are not given stay -1.
@@ -240,6 +265,8 @@ static pm_status add_input(reader *r, pm_wire wire, pm_onnx_text text)
         status = read_type(wire, name, &declared);
     if (status.code != PM_OK)
         return status;
+    if (r->given)
+        return add_given(r, name, text, declared.type);
     pm_tensor shown = declared;
     for (uint32_t d = 0; d < declared.rank; d++)
         shown.shape[d] = d == 0 || declared.shape[d] < 0 ? 1 : declared.shape[d];
@@ -299,7 +326,7 @@ static pm_status read_interface(reader *r, uint32_t number)
         found++;
         status = number == ONNX_GRAPH_INPUT ? add_input(r, info, name) : add_output(r, name);
     }
-    if (status.code == PM_OK && found == 0)
+    if (status.code == PM_OK && found == 0 && !(r->given && number == ONNX_GRAPH_INPUT))
         status = pm_fail(PM_INVALID, "the graph has no %s", number == ONNX_GRAPH_INPUT ? "input" : "output");
     return status;
 }
@@ -448,7 +475,8 @@ static pm_status read_node(reader *r, pm_wire wire)
     if (raw.name.size == 0)
         snprintf(name, sizeof name, "%.*s_%zu", OPERATOR_NAME, op_name, index);
     const bool ours = is_default_domain(raw.domain), constant = ours && strcmp(op_name, "Constant") == 0;
-    const pm_operator *op = ours ? pm_operator_find("", op_name, r->graph->opset) : NULL;
+    const bool hidden = strcmp(domain, PM_DOMAIN) == 0; // not for models
+    const pm_operator *op = hidden ? NULL : pm_operator_find(ours ? "" : domain, op_name, r->graph->opset);
     if (!op && !constant)
         return pm_fail(PM_UNSUPPORTED,
                        "node %.64s: operator %.48s of domain '%.48s', opset %" PRId64 ", is not built", name,
@@ -467,7 +495,7 @@ static pm_status read_nodes(reader *r)
     while (status.code == PM_OK && pm_wire_next(&wire, &field))
         if (field.number == ONNX_GRAPH_NODE)
             status = read_node(r, pm_wire_inner(&field));
-    if (status.code == PM_OK && r->graph->node_count == 0)
+    if (status.code == PM_OK && r->graph->node_count == 0 && !r->given)
         status = pm_fail(PM_UNSUPPORTED, "a graph without operators");
     return status;
 }
@@ -540,20 +568,35 @@ static pm_status read_graph(reader *r, const void *bytes, size_t size)
         status = read_nodes(r);
     if (status.code == PM_OK)
         status = read_interface(r, ONNX_GRAPH_OUTPUT);
-    if (status.code == PM_OK)
+    if (status.code == PM_OK && !r->given)
         status = check_shapes(r->graph);
     return status.code == PM_OK ? pm_graph_finish(r->graph) : status;
 }
 
+static pm_status read_all(reader *r, pm_graph **graph, const void *bytes, size_t size)
+{
+    r->graph = pm_graph_create();
+    r->names = pm_names_create();
+    pm_status status = r->graph && r->names ? read_graph(r, bytes, size) : pm_fail(PM_NO_MEMORY, "a graph");
+    free(r->tensors);
+    pm_names_destroy(&r->names);
+    if (status.code == PM_OK)
+        *graph = r->graph;
+    else
+        pm_graph_destroy(&r->graph);
+    return pm_wrap(status, "ONNX model");
+}
+
 pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size)
 {
-    reader r = {.graph = pm_graph_create(), .names = pm_names_create()};
-    pm_status status = r.graph && r.names ? read_graph(&r, bytes, size) : pm_fail(PM_NO_MEMORY, "a graph");
-    free(r.tensors);
-    pm_names_destroy(&r.names);
-    if (status.code == PM_OK)
-        *graph = r.graph;
-    else
-        pm_graph_destroy(&r.graph);
-    return pm_wrap(status, "ONNX model");
+    reader r = {0};
+    return read_all(&r, graph, bytes, size);
+}
+
+pm_status pm_onnx_graph_read(pm_graph **graph, const void *bytes, size_t size, const pm_tensor *inputs,
+                             size_t input_count)
+{
+    static const pm_tensor none = {0};
+    reader r = {.given = input_count ? inputs : &none, .given_count = input_count};
+    return read_all(&r, graph, bytes, size);
 }

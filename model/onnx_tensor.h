@@ -30,3 +30,8 @@ pm_status pm_onnx_attributes_read(pm_wire node, const pm_attribute_spec *specs, 
 
 // Reads the value of a Constant node.
 pm_status pm_onnx_constant_read(pm_wire node, pm_region *region, pm_tensor *tensor) PM_CHECKED;
+
+// Reads a model whose inputs (that are no initializers) are exactly these: their types and shapes are taken
+// from them, and all initializers are constants. Nothing is inferred yet. The caller owns *graph.
+pm_status pm_onnx_graph_read(pm_graph **graph, const void *bytes, size_t size, const pm_tensor *inputs,
+                             size_t input_count) PM_CHECKED;

@@ -165,6 +165,7 @@ const pm_operator PM_FAMILY_CONV[] = {
      .max_outputs = 1,
      .attributes = CONV,
      .infer = infer_conv,
+     .lower = pm_lower_conv,
      .gradient = gradient_conv,
      .plan = plan_conv,
      .run = run_conv},

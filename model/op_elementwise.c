@@ -128,14 +128,6 @@ RUN_ARITHMETIC(sub)
 RUN_ARITHMETIC(mul)
 RUN_ARITHMETIC(div)
 
-static void run_neg(const pm_task *task, const pm_call *call)
-{
-    const float *x = call->in[0];
-    float *y = call->out[0];
-    for (size_t i = 0; i < call->lanes * task->out[0]->count; i++)
-        y[i] = -x[i];
-}
-
 // The value of "" operator op at a and b.
 static pm_status binary(pm_gradient *g, const pm_node *node, const char *op, uint32_t a, uint32_t b,
                         uint32_t *y)
@@ -148,13 +140,6 @@ static pm_status negated(pm_gradient *g, const pm_node *node, uint32_t x, uint32
 {
     return pm_recipe_add(pm_gradient_program(g), node, (pm_recipe){.domain = "", .op = "Neg", PM_VALUES(x)},
                          y);
-}
-
-static pm_status gradient_neg(pm_gradient *g, const pm_node *node)
-{
-    uint32_t dx = PM_NO_VALUE;
-    pm_status status = negated(g, node, pm_gradient_of(g, node, 0), &dx);
-    return status.code == PM_OK ? pm_gradient_give(g, node, 0, dx) : status;
 }
 
 static pm_status gradient_add(pm_gradient *g, const pm_node *node)
@@ -226,14 +211,14 @@ static pm_status gradient_div(pm_gradient *g, const pm_node *node)
     {                                                                                                        \
         .domain = "", .name = onnx, .since = 7, .min_inputs = 2, .max_inputs = 2, .max_outputs = 1,          \
         .traits = PM_TRAIT_IN_PLACE, .attributes = NONE, .infer = infer_arithmetic,                          \
-        .gradient = gradient_##symbol, .plan = plan_broadcast, .run = run_##symbol                           \
+        .lower = pm_lower_arithmetic, .gradient = gradient_##symbol, .plan = plan_broadcast,                 \
+        .run = run_##symbol                                                                                  \
     }
 
 const pm_operator PM_FAMILY_ELEMENTWISE[] = {
     ACTIVATION_ENTRY("Relu", relu, 6),
     ACTIVATION_ENTRY("Sigmoid", sigmoid, 6),
     ACTIVATION_ENTRY("Tanh", tanh, 6),
-    ACTIVATION_ENTRY("Neg", neg, 6),
     ACTIVATION_GRADIENT_ENTRY("ReluGrad", relu),
     ACTIVATION_GRADIENT_ENTRY("SigmoidGrad", sigmoid),
     ACTIVATION_GRADIENT_ENTRY("TanhGrad", tanh),

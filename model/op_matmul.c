@@ -266,7 +266,24 @@ static pm_status gradient_gemm(pm_gradient *g, const pm_node *node)
     return status;
 }
 
+static const pm_attribute_spec OLD_GEMM[] = {{"alpha", PM_ATTRIBUTE_FLOAT},   {"beta", PM_ATTRIBUTE_FLOAT},
+                                             {"transA", PM_ATTRIBUTE_INT},    {"transB", PM_ATTRIBUTE_INT},
+                                             {"broadcast", PM_ATTRIBUTE_INT}, {0}};
+
 const pm_operator PM_FAMILY_MATMUL[] = {
+    {.domain = "",
+     .name = "Gemm",
+     .since = 1,
+     .until = 6,
+     .min_inputs = 3,
+     .max_inputs = 3,
+     .max_outputs = 1,
+     .attributes = OLD_GEMM,
+     .infer = infer_gemm,
+     .gradient = gradient_gemm,
+     .plan = plan_gemm,
+     .run = run_gemm,
+     .pack = pack_gemm},
     {.domain = "",
      .name = "Gemm",
      .since = 7,

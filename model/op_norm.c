@@ -10,6 +10,8 @@ static const pm_attribute_spec NORM[] = {{"epsilon", PM_ATTRIBUTE_FLOAT},
                                          {"momentum", PM_ATTRIBUTE_FLOAT},
                                          {"spatial", PM_ATTRIBUTE_INT},
                                          {"training_mode", PM_ATTRIBUTE_INT},
+                                         {"is_test", PM_ATTRIBUTE_INT},
+                                         {"consumed_inputs", PM_ATTRIBUTE_INTS},
                                          {0}};
 static const pm_attribute_spec AXIS[] = {{"axis", PM_ATTRIBUTE_INT}, {0}};
 static const pm_attribute_spec AXES[] = {{"axis", PM_ATTRIBUTE_INT}, {"end", PM_ATTRIBUTE_INT}, {0}};
@@ -52,7 +54,9 @@ static pm_status infer_norm_train(pm_shapes *s)
 static pm_status lower_norm(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
 {
     uint32_t made[4] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
-    pm_tensor checked[1];
+    pm_tensor checked[5];
+    if (node->output_count > 1)
+        return pm_fail(PM_UNSUPPORTED, "the statistics as outputs");
     if (!training)
         return pm_program_add(program, node, outputs);
     pm_status status = pm_program_infer(program, node, checked);
@@ -316,10 +320,10 @@ static pm_status gradient_softmax(pm_gradient *g, const pm_node *node)
 const pm_operator PM_FAMILY_NORM[] = {
     {.domain = "",
      .name = "BatchNormalization",
-     .since = 7,
+     .since = 1,
      .min_inputs = 5,
      .max_inputs = 5,
-     .max_outputs = 1,
+     .max_outputs = 5,
      .statistic_inputs = 1 << 3 | 1 << 4,
      .traits = PM_TRAIT_IN_PLACE,
      .attributes = NORM,

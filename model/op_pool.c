@@ -117,6 +117,11 @@ static void run_average_pool_grad(const pm_task *task, const pm_call *call)
 static pm_status lower_max_pool(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
 {
     uint32_t made[2] = {PM_NO_VALUE, PM_NO_VALUE};
+    const pm_tensor x = program->values[node->inputs[0]].tensor;
+    pm_window plain;
+    if (node->output_count > 1 || x.type != PM_TYPE_F32 || x.rank != 4 || x.count == 0 ||
+        read_window(node, &x, &plain).code != PM_OK)
+        return pm_lower_pool3(program, training, node, outputs);
     if (!training)
         return pm_program_add(program, node, outputs);
     pm_status status = pm_recipe_add(program, node,
@@ -158,7 +163,7 @@ const pm_operator PM_FAMILY_POOL[] = {
      .since = 1,
      .min_inputs = 1,
      .max_inputs = 1,
-     .max_outputs = 1,
+     .max_outputs = 2,
      .attributes = POOL,
      .infer = infer_pool,
      .lower = lower_max_pool,
@@ -172,6 +177,7 @@ const pm_operator PM_FAMILY_POOL[] = {
      .max_outputs = 1,
      .attributes = POOL,
      .infer = infer_pool,
+     .lower = pm_lower_average_pool,
      .gradient = gradient_average_pool,
      .plan = plan_pool,
      .run = run_average_pool},

@@ -1,5 +1,5 @@
 // Dropout. Its mask is a pure function of (seed, step, lane, node, element in the lane).
-#include "model/gradient.h"
+#include "model/compose.h"
 #include "model/program.h"
 #include "model/task.h"
 
@@ -41,6 +41,23 @@ static pm_status ratio_of(const pm_graph *program, const pm_node *node, float *r
     return check_ratio(*ratio);
 }
 
+static bool is_asked_to_train(const pm_graph *program, const pm_node *node)
+{
+    if (node->input_count < 3 || node->inputs[2] == PM_NO_VALUE)
+        return false;
+    const pm_tensor *mode = &program->values[node->inputs[2]].tensor;
+    return mode->data && mode->type == PM_TYPE_BOOL && mode->count == 1 && *(const uint8_t *)mode->data;
+}
+
+// Nothing is dropped.
+static pm_status add_full_mask(pm_graph *program, const pm_node *node, uint32_t *mask)
+{
+    pm_compose c = pm_compose_open(program, node);
+    const pm_tensor x = pm_compose_tensor(&c, node->inputs[0]);
+    *mask = pm_compose_expand(&c, pm_compose_number(&c, PM_TYPE_BOOL, 1), x.shape, x.rank);
+    return c.status;
+}
+
 static pm_status lower_dropout(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
 {
     float ratio = 0;
@@ -48,13 +65,15 @@ static pm_status lower_dropout(pm_graph *program, bool training, const pm_node *
     pm_status status = pm_program_infer(program, node, checked);
     if (status.code == PM_OK)
         status = ratio_of(program, node, &ratio);
-    if (status.code == PM_OK && node->output_count > 1)
+    if (status.code == PM_OK && !training && is_asked_to_train(program, node) && ratio > 0)
+        status = pm_fail(PM_UNSUPPORTED, "training_mode where nothing is trained");
+    if (status.code == PM_OK && training && node->output_count > 1)
         status = pm_fail(PM_UNSUPPORTED, "the mask as an output");
     if (status.code != PM_OK)
         return status;
     if (!training) {
         outputs[0] = node->inputs[0];
-        return status;
+        return node->output_count > 1 ? add_full_mask(program, node, &outputs[1]) : status;
     }
     uint32_t made[2] = {PM_NO_VALUE, PM_NO_VALUE};
     status = pm_recipe_add(program, node,

@@ -1,4 +1,5 @@
 // Sums: over the lanes, over what broadcasting had widened, over all but the channels.
+#include "model/compose.h"
 #include "model/task.h"
 
 #include <string.h>
@@ -91,6 +92,14 @@ static void run_sum_to(const pm_task *task, const pm_call *call)
         sum_any(a, x, task->in[0]->count, y, task->out[0]->count);
 }
 
+static pm_status gradient_sum_to(pm_gradient *g, const pm_node *node)
+{
+    pm_compose c = pm_compose_open(pm_gradient_program(g), node);
+    const pm_tensor x = pm_compose_tensor(&c, node->inputs[0]);
+    pm_compose_give(&c, g, 0, pm_compose_expand(&c, pm_gradient_of(g, node, 0), x.shape, x.rank));
+    return c.status;
+}
+
 static pm_status infer_channel_sum(pm_shapes *s)
 {
     const pm_tensor *x = &s->in[0]->tensor;
@@ -124,6 +133,7 @@ const pm_operator PM_FAMILY_REDUCE[] = {
      .max_outputs = 1,
      .attributes = SHAPE,
      .infer = infer_sum_to,
+     .gradient = gradient_sum_to,
      .plan = plan_sum_to,
      .run = run_sum_to},
     {.domain = PM_DOMAIN,

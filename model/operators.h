@@ -70,7 +70,18 @@ const pm_operator *pm_operator_newest(const char *domain, const char *name);
 
 // A family's entries, ending with a NULL name.
 extern const pm_operator PM_FAMILY_ELEMENTWISE[], PM_FAMILY_SHAPE[], PM_FAMILY_MATMUL[], PM_FAMILY_CONV[],
-    PM_FAMILY_POOL[], PM_FAMILY_NORM[], PM_FAMILY_REDUCE[], PM_FAMILY_RANDOM[], PM_FAMILY_LOSS[];
+    PM_FAMILY_POOL[], PM_FAMILY_NORM[], PM_FAMILY_REDUCE[], PM_FAMILY_RANDOM[], PM_FAMILY_LOSS[],
+    PM_FAMILY_UNARY[], PM_FAMILY_BINARY[], PM_FAMILY_CAST[], PM_FAMILY_MOVE[], PM_FAMILY_REDUCTIONS[],
+    PM_FAMILY_MOVES[], PM_FAMILY_CONV3[], PM_FAMILY_POOL3[], PM_FAMILY_BATCH_MATMUL[], PM_FAMILY_COMPOSED[],
+    PM_FAMILY_GATHER[], PM_FAMILY_MAKE[], PM_FAMILY_RECURRENT[], PM_FAMILY_OPTIMIZER[], PM_FAMILY_SORT[];
+
+// Lower Conv and pools that are not plain windows over images (op_conv3.c, op_pool3.c).
+pm_status pm_lower_conv(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs);
+pm_status pm_lower_pool3(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs);
+pm_status pm_lower_average_pool(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs);
+
+// Lowers Add, Sub, Mul and Div of types that have no loops of their own (op_binary.c).
+pm_status pm_lower_arithmetic(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs);
 
 // --- help for infer (shapes.c)
 
@@ -94,6 +105,9 @@ pm_status pm_infer_axis(const pm_shapes *s, const char *name, int64_t otherwise,
 // the graph runs.
 pm_status pm_infer_constant(const pm_shapes *s, uint32_t input, uint32_t most, int64_t *values,
                             uint32_t *count);
+
+// For what is always lowered: PM_UNSUPPORTED.
+pm_status pm_infer_lowered(pm_shapes *s);
 
 // Output 0's shape is the broadcast of all inputs' (as NumPy's); its type is left alone.
 pm_status pm_infer_broadcast(pm_shapes *s);

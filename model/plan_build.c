@@ -38,7 +38,11 @@ static pm_status make_program(pm_plan *plan)
     pm_tensor *inputs = calloc(g->input_count + 1, sizeof *inputs);
     if (!inputs)
         return pm_fail(PM_NO_MEMORY, "%zu inputs", g->input_count);
-    pm_status status = pm_program_lane(g, plan->rows_per_lane, inputs);
+    pm_status status = pm_ok();
+    if (!plan->given)
+        status = pm_program_lane(g, plan->rows_per_lane, inputs);
+    else if (g->input_count > 0)
+        memcpy(inputs, plan->given, g->input_count * sizeof *inputs);
     if (status.code == PM_OK)
         status = pm_program_create(&plan->program, g, inputs, plan->training);
     free(inputs);
@@ -244,6 +248,16 @@ pm_status pm_plan_create_inference_within(pm_plan **plan, const pm_graph *graph,
     const pm_plan wanted = {
         .graph = graph, .rows_per_lane = 1, .max_lanes = max_rows, .most_bytes = most_bytes};
     return pm_wrap(build(plan, &wanted), "inference plan");
+}
+
+pm_status pm_plan_create_evaluation(pm_plan **plan, const pm_graph *graph, const pm_tensor *given)
+{
+    const pm_plan wanted = {.graph = graph,
+                            .given = given,
+                            .rows_per_lane = 1,
+                            .max_lanes = 1,
+                            .most_bytes = machine_bytes()};
+    return build(plan, &wanted);
 }
 
 void pm_plan_destroy(pm_plan **plan)

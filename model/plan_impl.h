@@ -30,6 +30,7 @@ struct pm_plan {
     pm_graph *program;
     pm_region *region; // lists and the tasks' details
     const pm_kernels *kernels;
+    const pm_tensor *given; // of an evaluation: its inputs, while the plan is made
     bool training;
     pm_loss loss;
     uint32_t rows_per_lane, max_lanes;
@@ -93,6 +94,9 @@ void pm_plan_run_group(pm_plan *plan, const pm_group *group);
 
 // Finds the groups of the tasks (plan_groups.c).
 pm_status pm_plan_group(pm_plan *plan) PM_CHECKED;
+
+// A plan of one lane for a graph on the given inputs (graph inputs); those with data are known already.
+pm_status pm_plan_create_evaluation(pm_plan **plan, const pm_graph *graph, const pm_tensor *given) PM_CHECKED;
 
 // Places every buffer and connects the tasks (plan_memory.c).
 pm_status pm_plan_place(pm_plan *plan) PM_CHECKED;

@@ -12,7 +12,7 @@
 // the program has grown to FOLD_BYTES.
 enum { FOLD_MAX = 1 << 16, FOLD_BYTES = 64 << 20 };
 
-static pm_status check_inputs(const pm_graph *graph, const pm_node *node, const pm_value **in)
+static pm_status check_counts(const pm_node *node)
 {
     const pm_operator *op = node->op;
     if (node->input_count < op->min_inputs || node->input_count > op->max_inputs)
@@ -20,11 +20,9 @@ static pm_status check_inputs(const pm_graph *graph, const pm_node *node, const 
                        op->max_inputs);
     if (node->output_count == 0 || node->output_count > op->max_outputs)
         return pm_fail(PM_INVALID, "%u outputs, wanted 1 to %u", node->output_count, op->max_outputs);
-    for (uint32_t i = 0; i < node->input_count; i++) {
-        in[i] = node->inputs[i] == PM_NO_VALUE ? NULL : &graph->values[node->inputs[i]];
-        if (!in[i] && i < op->min_inputs)
+    for (uint32_t i = 0; i < op->min_inputs; i++)
+        if (node->inputs[i] == PM_NO_VALUE)
             return pm_fail(PM_INVALID, "input %u is left out", i);
-    }
     return pm_ok();
 }
 
@@ -35,7 +33,9 @@ pm_status pm_program_infer(const pm_graph *graph, const pm_node *node, pm_tensor
         return pm_fail(PM_NO_MEMORY, "inference of shapes");
     memset(outputs, 0, node->output_count * sizeof *outputs);
     pm_shapes s = {.node = node, .in = in, .out = outputs, .region = graph->region};
-    pm_status status = check_inputs(graph, node, in);
+    pm_status status = check_counts(node);
+    for (uint32_t i = 0; i < node->input_count; i++)
+        in[i] = node->inputs[i] == PM_NO_VALUE ? NULL : &graph->values[node->inputs[i]];
     if (status.code == PM_OK)
         status = node->op->infer(&s);
     for (uint32_t i = 0; status.code == PM_OK && i < node->output_count; i++) {
@@ -172,8 +172,12 @@ static pm_status add_source_node(pm_graph *program, const pm_graph *source, bool
         inputs[i] = node->inputs[i] == PM_NO_VALUE ? PM_NO_VALUE : map[node->inputs[i]];
     pm_node mapped = *node;
     mapped.inputs = inputs;
-    pm_status status = node->op->lower ? node->op->lower(program, training, &mapped, outputs)
-                                       : pm_program_add(program, &mapped, outputs);
+    for (uint32_t i = 0; i < node->output_count; i++)
+        outputs[i] = PM_NO_VALUE;
+    pm_status status = check_counts(&mapped);
+    if (status.code == PM_OK)
+        status = node->op->lower ? node->op->lower(program, training, &mapped, outputs)
+                                 : pm_program_add(program, &mapped, outputs);
     for (uint32_t i = 0; i < node->output_count; i++) {
         if (node->outputs[i] == PM_NO_VALUE)
             continue;

@@ -81,3 +81,8 @@ pm_status pm_infer_broadcast(pm_shapes *s)
     }
     return pm_ok();
 }
+
+pm_status pm_infer_lowered(pm_shapes *s)
+{
+    return pm_fail(PM_UNSUPPORTED, "%s is made of other operators", s->node->op->name);
+}
