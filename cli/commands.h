@@ -10,6 +10,7 @@ int pm_cli_train(int argc, char **argv); // a whole job: embedded, or one rank u
 int pm_cli_up(int argc, char **argv);    // a whole job: one supervised process a role
 int pm_cli_role(int argc, char **argv);  // one role: coordinator, server, worker, checkpoint
 int pm_cli_status(int argc, char **argv);
+int pm_cli_plan(int argc, char **argv);
 int pm_cli_snapshot(int argc, char **argv);
 int pm_cli_router(int argc, char **argv);
 int pm_cli_infer(int argc, char **argv);

@@ -24,6 +24,7 @@ static const command COMMANDS[] = {
     {"worker", pm_cli_role, "one role of a job: computes gradients"},
     {"checkpoint", pm_cli_role, "one role of a job: publishes snapshots"},
     {"status", pm_cli_status, "what a running job or router is doing"},
+    {"plan", pm_cli_plan, "what running a model takes: tasks, buffers, operations, time"},
     {"snapshot", pm_cli_snapshot, "list, show, verify and label the versions in a store"},
     {"router", pm_cli_router, "take requests and give them to infer workers"},
     {"infer", pm_cli_infer, "answer requests with a model's newest or labelled version"},

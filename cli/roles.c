@@ -1,6 +1,7 @@
 #include "cli/roles.h"
 
 #include "cli/progress.h"
+#include "core/digest.h"
 #include "core/metrics.h"
 #include "model/graph.h"
 #include "net/http.h"
@@ -8,6 +9,7 @@
 #include "ps/server.h"
 #include "worker/augment.h"
 #include "worker/dataset.h"
+#include "worker/targets.h"
 #include "worker/worker.h"
 
 #include <string.h>
@@ -34,21 +36,35 @@ static void tell_address(void *context, const char *endpoint)
         o->on_bound(o->on_bound_context, endpoint);
 }
 
+static pm_status check_changes(const pm_job *job, const pm_graph *graph)
+{
+    uint32_t rank;
+    const int64_t *shape = pm_graph_input_shape(graph, &rank);
+    pm_augment *augment = NULL;
+    pm_status status = pm_augment_create(&augment, job, shape, rank);
+    pm_targets *targets = NULL;
+    if (status.code == PM_OK)
+        status = pm_targets_create(&targets, job, pm_graph_input_count(graph), pm_graph_output_count(graph));
+    pm_augment_destroy(&augment);
+    pm_targets_destroy(&targets);
+    return status;
+}
+
 // What is wrong with a model or its data is said here, once, before any member has begun.
-static pm_status check_job(const pm_job *job, uint64_t *train_rows)
+static pm_status check_job(pm_job *job, uint64_t *train_rows)
 {
     pm_graph *graph = NULL;
     pm_dataset *train = NULL, *validation = NULL;
-    pm_augment *augment = NULL;
-    pm_status status = pm_graph_from_job(&graph, job);
+    pm_status status = job->model.onnx ? pm_digest_file(job->model.onnx, job->model.digest, NULL) : pm_ok();
+    if (status.code == PM_OK)
+        status = pm_graph_from_job(&graph, job);
     if (status.code == PM_OK)
         status = pm_dataset_load(&train, &validation, job, pm_graph_input_count(graph),
                                  pm_graph_output_count(graph));
     if (status.code == PM_OK)
-        status = pm_augment_create(&augment, job);
+        status = check_changes(job, graph);
     if (status.code == PM_OK)
         *train_rows = pm_dataset_rows(train);
-    pm_augment_destroy(&augment);
     pm_dataset_destroy(&train);
     pm_dataset_destroy(&validation);
     pm_graph_destroy(&graph);

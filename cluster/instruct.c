@@ -87,6 +87,7 @@ static Paramill__Directive *make_directive(const pm_roster *roster, const place 
     d->rank = p->rank;
     if (p->directive == 0)
         d->job = pm_proto_string(roster->job->text ? roster->job->text : "");
+    d->model_digest = pm_proto_string(roster->job->model.digest);
     d->start_clock = roster->start_clock;
     d->restore_version = roster->restore_version;
     d->reason = pm_proto_string(roster->result.message);

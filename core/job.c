@@ -39,9 +39,9 @@ static const cyaml_strval_t SCHEDULES[] = {
 };
 
 static const cyaml_strval_t AUGMENTS[] = {
-    {"shift", PM_AUGMENT_SHIFT},   {"flip", PM_AUGMENT_FLIP}, {"rotate", PM_AUGMENT_ROTATE},
-    {"scale", PM_AUGMENT_SCALE},   {"crop", PM_AUGMENT_CROP}, {"noise", PM_AUGMENT_NOISE},
-    {"cutout", PM_AUGMENT_CUTOUT},
+    {"shift", PM_AUGMENT_SHIFT},   {"flip", PM_AUGMENT_FLIP},   {"rotate", PM_AUGMENT_ROTATE},
+    {"scale", PM_AUGMENT_SCALE},   {"crop", PM_AUGMENT_CROP},   {"noise", PM_AUGMENT_NOISE},
+    {"cutout", PM_AUGMENT_CUTOUT}, {"mixup", PM_AUGMENT_MIXUP},
 };
 
 #define REQUIRED CYAML_FLAG_DEFAULT
@@ -79,11 +79,12 @@ static const cyaml_schema_field_t INPUT_FIELDS[] = {
 };
 
 static const cyaml_schema_field_t MODEL_FIELDS[] = {
+    TEXT("onnx", OPTIONAL, pm_job_model, onnx),
     {.key = "input",
-     .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, pm_job_model, INPUT_FIELDS)},
+     .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_OPTIONAL, pm_job_model, INPUT_FIELDS)},
      .data_offset = 0},
-    CYAML_FIELD_SEQUENCE_COUNT("layers", CYAML_FLAG_POINTER, pm_job_model, layers, layer_count, &LAYER, 1,
-                               1000),
+    CYAML_FIELD_SEQUENCE_COUNT("layers", OPTIONAL | CYAML_FLAG_POINTER, pm_job_model, layers, layer_count,
+                               &LAYER, 1, 1000),
     CYAML_FIELD_END,
 };
 
@@ -100,6 +101,7 @@ static const cyaml_schema_field_t AUGMENT_FIELDS[] = {
     REAL("degrees", OPTIONAL, pm_job_augment, degrees),
     REAL("factor", OPTIONAL, pm_job_augment, factor),
     REAL("deviation", OPTIONAL, pm_job_augment, deviation),
+    REAL("alpha", OPTIONAL, pm_job_augment, alpha),
     CYAML_FIELD_END,
 };
 
@@ -162,6 +164,8 @@ static const cyaml_schema_field_t CHECKPOINT_FIELDS[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_value_t WEIGHT = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, double)};
+
 static const cyaml_schema_field_t JOB_FIELDS[] = {
     TEXT("name", REQUIRED, pm_job, name),
     UINT("seed", OPTIONAL, pm_job, seed),
@@ -170,6 +174,9 @@ static const cyaml_schema_field_t JOB_FIELDS[] = {
      .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, pm_job, DATA_FIELDS)},
      .data_offset = 0},
     WORD("loss", REQUIRED, pm_job, loss, LOSSES),
+    REAL("label_smoothing", OPTIONAL, pm_job, label_smoothing),
+    CYAML_FIELD_SEQUENCE_COUNT("class_weights", OPTIONAL | CYAML_FLAG_POINTER, pm_job, class_weights,
+                               class_weight_count, &WEIGHT, 1, 1 << 20),
     CYAML_FIELD_MAPPING("optimizer", REQUIRED, pm_job, optimizer, OPTIMIZER_FIELDS),
     UINT("batch", REQUIRED, pm_job, batch),
     UINT("lanes", REQUIRED, pm_job, lanes),
@@ -317,6 +324,7 @@ static pm_status check_augment(const pm_job_augment *a, uint32_t index)
         [PM_AUGMENT_CROP] = {offsetof(pm_job_augment, factor), false, 1, "a factor in (0, 1)"},
         [PM_AUGMENT_NOISE] = {offsetof(pm_job_augment, deviation), false, 1e6, "a deviation above 0"},
         [PM_AUGMENT_CUTOUT] = {offsetof(pm_job_augment, pixels), true, 1 << 20, "pixels, at least 1"},
+        [PM_AUGMENT_MIXUP] = {offsetof(pm_job_augment, alpha), false, 1.0000001, "an alpha in (0, 1]"},
     };
     const char *field = (const char *)a + needs[a->op].offset;
     double value;
@@ -328,6 +336,19 @@ static pm_status check_augment(const pm_job_augment *a, uint32_t index)
         return pm_ok();
     return pm_fail(PM_INVALID, "data: augment %u (%s) needs %s", index + 1, AUGMENTS[a->op].str,
                    needs[a->op].says);
+}
+
+static pm_status check_targets(const pm_job *job)
+{
+    if (pm_job_softens(job) && job->loss != PM_LOSS_SOFTMAX_CROSS_ENTROPY)
+        return pm_fail(PM_INVALID,
+                       "label_smoothing, class_weights and mixup go with the loss softmax_cross_entropy");
+    if (!fraction(job->label_smoothing))
+        return pm_fail(PM_INVALID, "label_smoothing is in [0, 1)");
+    for (uint32_t i = 0; i < job->class_weight_count; i++)
+        if (!(job->class_weights[i] >= 0) || !isfinite(job->class_weights[i]))
+            return pm_fail(PM_INVALID, "class_weights: the weight of class %u is 0 or above", i);
+    return pm_ok();
 }
 
 static pm_status check_data(const pm_job *job)
@@ -375,6 +396,10 @@ static pm_status check(const pm_job *job)
         return pm_fail(PM_INVALID,
                        "name: \"%s\" is not of the form [a-z0-9][a-z0-9._-]*, up to 64 characters",
                        job->name);
+    bool layers = job->model.input_name && job->model.layer_count > 0;
+    bool any = job->model.input_name || job->model.layer_count > 0;
+    if (job->model.onnx ? any : !layers)
+        return pm_fail(PM_INVALID, "model: either input and layers, or onnx: a file");
     for (uint32_t i = 0; i < job->model.input_rank; i++)
         if (job->model.input_shape[i] < 1 || job->model.input_shape[i] > 1 << 20)
             return pm_fail(PM_INVALID, "model: input: shape: dimensions are from 1 to %d", 1 << 20);
@@ -399,7 +424,9 @@ static pm_status check(const pm_job *job)
             "leave every_steps out");
     if (job->staleness != 0)
         return pm_fail(PM_UNSUPPORTED, "staleness: only 0 (bulk synchronous) is built");
-    pm_status status = check_data(job);
+    pm_status status = check_targets(job);
+    if (status.code == PM_OK)
+        status = check_data(job);
     if (status.code == PM_OK)
         status = check_optimizer(&job->optimizer);
     return status.code == PM_OK ? check_cluster(&job->cluster, job->lanes) : status;
@@ -463,6 +490,14 @@ double pm_job_rate_factor(const pm_job_optimizer *optimizer, const char *paramet
         if (fnmatch(optimizer->rates[i].match, parameter, 0) == 0)
             return optimizer->rates[i].factor;
     return 1;
+}
+
+bool pm_job_softens(const pm_job *job)
+{
+    for (uint32_t i = 0; i < job->augment_count; i++)
+        if (job->augment[i].op == PM_AUGMENT_MIXUP)
+            return true;
+    return job->label_smoothing > 0 || job->class_weight_count > 0;
 }
 
 bool pm_job_validates(const pm_job *job)

@@ -13,11 +13,13 @@
 //       - {op: MaxPool, kernel: 2}
 //       - {op: Flatten}
 //       - {op: Gemm, units: 10}
+//     onnx: pretrained.onnx                             # instead of input and layers
 //   data:
 //     train: {features: train-images-idx3-ubyte.gz, targets: train-labels-idx1-ubyte.gz}
 //     validation: {features: …, targets: …}             # optional; or validation_split: 0.1
 //     augment: [{op: shift, pixels: 2}, {op: flip}]     # optional
-//   loss: softmax_cross_entropy
+//   loss: softmax_cross_entropy                         # or mean_squared_error
+//   label_smoothing: 0.1                                # optional, as class_weights: [1, 2, …]
 //   optimizer: {kind: adam, learning_rate: 0.001}
 //   batch: 128                                          # rows of one step, all lanes together
 //   lanes: 8
@@ -61,10 +63,18 @@ typedef struct pm_layer {
     double momentum;   // BatchNormalization: weight of the old running value [0.9]
 } pm_layer;
 
-typedef enum pm_loss { PM_LOSS_SOFTMAX_CROSS_ENTROPY, PM_LOSS_MEAN_SQUARED_ERROR } pm_loss;
+typedef enum pm_loss {
+    PM_LOSS_SOFTMAX_CROSS_ENTROPY,
+    PM_LOSS_MEAN_SQUARED_ERROR,
+    PM_LOSS_SOFT_CROSS_ENTROPY // against a weight for each class; has no name in a job, which softens its
+                               // targets instead
+} pm_loss;
 
+// Either onnx, or input and layers.
 typedef struct pm_job_model {
-    char *input_name;
+    char *onnx;           // an ONNX file whose initializers are the initial values; NULL: built from layers
+    char digest[65];      // not of the file: the SHA-256 that the ONNX file must have, hex; empty: any
+    char *input_name;     // NULL with onnx
     int64_t *input_shape; // without the batch dimension
     uint32_t input_rank;  // 1 … PM_MAX_RANK - 1
     pm_layer *layers;
@@ -83,7 +93,8 @@ typedef enum pm_augment_op {
     PM_AUGMENT_SCALE,
     PM_AUGMENT_CROP,
     PM_AUGMENT_NOISE,
-    PM_AUGMENT_CUTOUT
+    PM_AUGMENT_CUTOUT,
+    PM_AUGMENT_MIXUP
 } pm_augment_op;
 
 // One entry of data.augment, applied to training rows in the order of the list.
@@ -94,6 +105,7 @@ typedef struct pm_job_augment {
     double degrees;     // rotate: at most so far each way
     double factor; // scale: by 1 - factor to 1 + factor; crop: to a window of side 1 - factor to 1, stretched
     double deviation; // noise: normal, standard deviation
+    double alpha;     // mixup: of a row with the next of its lane, in shares drawn from Beta(alpha, alpha)
 } pm_job_augment;
 
 typedef enum pm_optimizer_kind {
@@ -150,6 +162,9 @@ typedef struct pm_job {
     pm_job_augment *augment;    // augment_count
     uint32_t augment_count;
     pm_loss loss;
+    double label_smoothing; // cross-entropy: the part of a target that is spread evenly over all classes [0]
+    double *class_weights; // cross-entropy: class_weight_count factors of the loss of a class's rows; NULL: 1
+    uint32_t class_weight_count;
     pm_job_optimizer optimizer;
     uint32_t batch; // divisible by lanes
     uint32_t lanes; // power of two, at most PM_MAX_LANES
@@ -170,6 +185,9 @@ pm_status pm_job_parse(pm_job **job, const char *text, const char *origin) PM_CH
 pm_status pm_job_load(pm_job **job, const char *path) PM_CHECKED;
 
 void pm_job_destroy(pm_job **job);
+
+// True when training targets are no longer one class a row: smoothed, weighted or mixed.
+bool pm_job_softens(const pm_job *job);
 
 // True when the job has rows to validate on.
 bool pm_job_validates(const pm_job *job);

@@ -39,13 +39,15 @@ typedef struct pm_port {
     size_t count; // product of shape
 } pm_port;
 
-// Builds the graph of job->model. The last value is named "logits" when the loss is softmax cross-entropy,
-// "output" otherwise. Parameters are named "KINDn.ROLE", n counting the layers of a kind from 1: gemm1.weight
-// (out, in), gemm1.bias, conv1.weight (out, in, height, width), batchnorm1.scale, .bias, .mean, .var. Initial
-// weights are a pure function of (job->seed, name): He uniform, +-sqrt(6 / fan_in), where the next activation
-// is Relu (He et al. 2015), else Glorot uniform, +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010);
-// biases and running means are 0, scales and running variances 1. PM_INVALID names layer and operator when
-// shapes do not fit. The caller owns *graph.
+// Builds the graph of job->model, or reads it from the ONNX file that job->model.onnx names: with one float32
+// input and output, all parameters inside, and of job->model.digest where that is set. From layers: the last
+// value is named "logits" when the loss is softmax cross-entropy, "output" otherwise. Parameters are named
+// "KINDn.ROLE", n counting the layers of a kind from 1: gemm1.weight (out, in), gemm1.bias, conv1.weight
+// (out, in, height, width), batchnorm1.scale, .bias, .mean, .var. Initial weights are a pure function of
+// (job->seed, name): He uniform, +-sqrt(6 / fan_in), where the next activation is Relu (He et al. 2015), else
+// Glorot uniform, +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010); biases and running means are 0,
+// scales and running variances 1. PM_INVALID names layer and operator when shapes do not fit. The caller owns
+// *graph.
 pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job) PM_CHECKED;
 
 // Frees the graph and sets *graph to NULL; NULL is allowed. No plan made from it may be left.
@@ -71,8 +73,8 @@ const int64_t *pm_graph_output_shape(const pm_graph *graph, uint32_t *rank);
 size_t pm_graph_input_count(const pm_graph *graph);
 size_t pm_graph_output_count(const pm_graph *graph);
 
-// The inference graph as an ONNX ModelProto (opset 13 or the one it was read with, ir_version 8, batch
-// dimension "N"): Dropout is left out, BatchNormalization uses its running statistics, and each
+// The inference graph as an ONNX ModelProto (opset 13 or the newer one it was read with, ir_version 8, batch
+// dimension "N"; a model of an older opset with an operator that has no form in opset 13 keeps its own): Dropout is left out, BatchNormalization uses its running statistics, and each
 // parameter is external data of weights_file (a name relative to the model file) at offsets[param], float32
 // little-endian; other constants are inline. The caller owns *onnx.
 pm_status pm_graph_write_onnx(const pm_graph *graph, const char *weights_file, const uint64_t *offsets,

@@ -81,6 +81,30 @@ static void cross_entropy(const float *x, const int32_t *target, float scale, fl
     }
 }
 
+static void soft_cross_entropy(const float *x, const float *target, float scale, float *dx, double *loss,
+                               uint8_t *correct, size_t rows, size_t c)
+{
+    for (size_t r = 0; r < rows; r++, x += c, target += c, dx += c) {
+        size_t best = 0, aim = 0;
+        bool finite = true;
+        float weight = 0;
+        double aimed = 0;
+        for (size_t j = 0; j < c; j++) {
+            best = x[j] > x[best] ? j : best;
+            aim = target[j] > target[aim] ? j : aim;
+            finite = finite && isfinite(x[j]);
+            weight += target[j];
+        }
+        for (size_t j = 0; j < c; j++)
+            aimed += (double)target[j] * ((double)x[j] - (double)x[best]);
+        float total = exponentials(x, dx, c), factor = scale * weight / total;
+        loss[r] = finite ? (double)weight * log((double)total) - aimed : (double)NAN;
+        correct[r] = best == aim;
+        for (size_t j = 0; j < c; j++)
+            dx[j] = dx[j] * factor - scale * target[j];
+    }
+}
+
 static void squared_error(const float *x, const float *target, float scale, float *dx, double *loss,
                           size_t rows, size_t c)
 {
@@ -103,5 +127,6 @@ void PM_KERNEL(fill_row)(pm_kernels *table)
     table->softmax = softmax;
     table->softmax_backward = softmax_backward;
     table->cross_entropy = cross_entropy;
+    table->soft_cross_entropy = soft_cross_entropy;
     table->squared_error = squared_error;
 }

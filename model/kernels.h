@@ -69,6 +69,10 @@ typedef struct pm_kernels {
     // logit is the target class. Mean squared error is the mean over a row's elements.
     void (*cross_entropy)(const float *x, const int32_t *target, float scale, float *dx, double *loss,
                           uint8_t *correct, size_t rows, size_t c);
+    // Against a weight for each class: -sum of target[j] * log softmax(x)[j]; correct when both have their
+    // first largest at the same class.
+    void (*soft_cross_entropy)(const float *x, const float *target, float scale, float *dx, double *loss,
+                               uint8_t *correct, size_t rows, size_t c);
     void (*squared_error)(const float *x, const float *target, float scale, float *dx, double *loss,
                           size_t rows, size_t c);
 

@@ -1,11 +1,14 @@
 // From the short layer list of a job to a graph.
+#include "core/digest.h"
 #include "core/rng.h"
+#include "core/text.h"
 #include "model/onnx.h"
 #include "model/operators.h"
 #include "model/program.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 // What the builder says of a layer kind: the ONNX operator's form, and how nodes and parameters are named.
@@ -29,6 +32,8 @@ static const kind KINDS[] = {
 };
 
 enum { KIND_COUNT = sizeof KINDS / sizeof KINDS[0], LAYER_INPUTS = 5, LAYER_ATTRIBUTES = 4 };
+
+#define MODEL_MAX_BYTES ((size_t)1 << 31) // of a protobuf message
 
 typedef struct builder {
     pm_graph *graph;
@@ -246,9 +251,47 @@ static pm_status add_input(builder *b)
     return pm_graph_add_input(b->graph, b->value);
 }
 
+static pm_status check_trainable(const pm_graph *g)
+{
+    if (pm_graph_inputs(g) != 1 || pm_graph_outputs(g) != 1)
+        return pm_fail(PM_UNSUPPORTED, "%zu inputs and %zu outputs; training takes one of each",
+                       pm_graph_inputs(g), pm_graph_outputs(g));
+    if (pm_graph_input(g, 0)->type != PM_TYPE_F32)
+        return pm_fail(PM_UNSUPPORTED, "input %.64s is not float32", pm_graph_input_name(g));
+    for (size_t i = 0; i < pm_graph_param_count(g); i++)
+        if (!pm_graph_param(g, i)->initial)
+            return pm_fail(PM_UNSUPPORTED, "parameter %.64s is external data", pm_graph_param(g, i)->name);
+    return pm_ok();
+}
+
+static pm_status read_model(pm_graph **graph, const pm_job_model *model)
+{
+    char *bytes = NULL, digest[PM_DIGEST_HEX];
+    size_t size;
+    pm_graph *g = NULL;
+    pm_status status = pm_read_file(model->onnx, MODEL_MAX_BYTES, &bytes, &size);
+    if (status.code != PM_OK)
+        return status; // names the file
+    status = pm_digest_bytes(bytes, size, digest);
+    if (status.code == PM_OK && model->digest[0] && strcmp(digest, model->digest) != 0)
+        status =
+            pm_fail(PM_CORRUPT, "this copy has digest %.12s, the coordinator's %.12s", digest, model->digest);
+    if (status.code == PM_OK)
+        status = pm_graph_read_onnx(&g, bytes, size);
+    if (status.code == PM_OK)
+        status = check_trainable(g);
+    free(bytes);
+    if (status.code != PM_OK)
+        pm_graph_destroy(&g);
+    *graph = g;
+    return pm_wrap(status, "%s", model->onnx);
+}
+
 pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
 {
     const pm_job_model *model = &job->model;
+    if (model->onnx)
+        return read_model(graph, model);
     if (model->layer_count == 0 || model->layer_count > PM_MAX_NODES)
         return pm_fail(PM_INVALID, "model.layers must hold 1 to %d layers", PM_MAX_NODES);
     if (model->input_rank == 0 || model->input_rank >= PM_MAX_RANK)

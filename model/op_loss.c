@@ -33,12 +33,27 @@ static pm_status infer_squared_error(pm_shapes *s)
     return pm_ok();
 }
 
+static pm_status infer_soft_cross_entropy(pm_shapes *s)
+{
+    if (s->in[0]->tensor.rank != 2)
+        return pm_infer_refuse(s, 0, "an output (N, classes) of float32");
+    return infer_squared_error(s);
+}
+
 static void run_cross_entropy(const pm_task *task, const pm_call *call)
 {
     const pm_tensor *x = task->in[0];
     task->kernels->cross_entropy(call->in[0], call->in[1], pm_node_float(task->node, "scale", 1),
                                  call->out[0], call->out[1], call->out[2], call->lanes * (size_t)x->shape[0],
                                  (size_t)x->shape[1]);
+}
+
+static void run_soft_cross_entropy(const pm_task *task, const pm_call *call)
+{
+    const pm_tensor *x = task->in[0];
+    task->kernels->soft_cross_entropy(call->in[0], call->in[1], pm_node_float(task->node, "scale", 1),
+                                      call->out[0], call->out[1], call->out[2],
+                                      call->lanes * (size_t)x->shape[0], (size_t)x->shape[1]);
 }
 
 static void run_squared_error(const pm_task *task, const pm_call *call)
@@ -59,6 +74,15 @@ const pm_operator PM_FAMILY_LOSS[] = {
      .infer = infer_cross_entropy,
      .plan = pm_task_plan_whole,
      .run = run_cross_entropy},
+    {.domain = PM_DOMAIN,
+     .name = "SoftCrossEntropyRows",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .max_outputs = 3,
+     .attributes = SCALE,
+     .infer = infer_soft_cross_entropy,
+     .plan = pm_task_plan_whole,
+     .run = run_soft_cross_entropy},
     {.domain = PM_DOMAIN,
      .name = "SquaredErrorRows",
      .min_inputs = 2,

@@ -35,7 +35,7 @@ static void read_loss(const pm_plan *plan)
     pm_step *step = plan->step;
     const double *row_loss = pm_plan_memory(plan, plan->row_loss);
     const uint8_t *correct = pm_plan_memory(plan, plan->correct);
-    const bool classes = plan->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY;
+    const bool classes = plan->loss != PM_LOSS_MEAN_SQUARED_ERROR;
     double lanes[PM_MAX_LANES];
     step->correct = 0;
     for (uint32_t lane = 0; lane < plan->lanes; lane++) {
@@ -202,9 +202,13 @@ pm_status pm_plan_run(pm_plan *plan, const void *const *inputs, uint32_t rows, v
         if (plan->direct[i])
             plan->memory[plan->roots[p->outputs[i]]] = outputs[i];
     pm_plan_connect(plan);
-    for (size_t t = 0; t < plan->task_count; t++)
-        if (!plan->frozen || !plan->tasks[t].is_shared)
-            pm_plan_run_task(plan, &plan->tasks[t]);
+    for (size_t g = 0; g < plan->group_count; g++) {
+        pm_task *first = &plan->tasks[plan->groups[g].first];
+        if (plan->groups[g].count > 1)
+            pm_plan_run_group(plan, &plan->groups[g]);
+        else if (!plan->frozen || !first->is_shared)
+            pm_plan_run_task(plan, first);
+    }
     for (size_t i = 0; i < p->output_count; i++)
         if (!plan->direct[i])
             copy_output(plan, i, outputs[i]);

@@ -18,6 +18,9 @@ typedef struct pm_plan pm_plan;
 // "avx512+blis-skx": the kernels of this process; a job records it and refuses a mix.
 const char *pm_kernel_set(void);
 
+// A plan that needs more memory than the machine has is refused before anything is reserved: PM_NO_MEMORY
+// names the node that needs the most.
+
 // --- training
 
 // Called on the calling thread; any may be NULL. A failure ends the step with its status.
@@ -55,7 +58,8 @@ pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss
 float *pm_plan_input(pm_plan *plan);
 void *pm_plan_input_at(pm_plan *plan, size_t index);
 
-// int32_t classes (rows) for cross-entropy; float (rows, outputs) for mean squared error.
+// int32_t classes (rows) for cross-entropy; float (rows, outputs), weights of classes, for soft
+// cross-entropy, or wanted outputs for mean squared error.
 void *pm_plan_target(pm_plan *plan);
 
 // Where the caller writes the parameter's current values; filled with the graph's initial values at first.
@@ -75,6 +79,10 @@ pm_status pm_plan_step(pm_plan *plan, pm_step *step) PM_CHECKED;
 // A plan for at most max_rows rows. PM_UNSUPPORTED names a node whose output's shape depends on data.
 // Parameters are bound to the graph's initial values where it has them.
 pm_status pm_plan_create_inference(pm_plan **plan, const pm_graph *graph, uint32_t max_rows) PM_CHECKED;
+
+// The same with at most most_bytes of memory for buffers.
+pm_status pm_plan_create_inference_within(pm_plan **plan, const pm_graph *graph, uint32_t max_rows,
+                                          size_t most_bytes) PM_CHECKED;
 
 // Reads the parameter from values (count floats, 4-byte aligned) from now on, without copying: memory-mapped
 // weights or another plan's pm_plan_param. values must outlive the plan or the next bind.

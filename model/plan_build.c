@@ -2,9 +2,35 @@
 #include "model/blas.h"
 #include "model/plan_impl.h"
 #include "model/program.h"
+#include "model/program_share.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+static bool is_shared(const pm_graph *p, const pm_node *node)
+{
+    for (uint32_t i = 0; i < node->output_count; i++)
+        if (node->outputs[i] != PM_NO_VALUE && !p->values[node->outputs[i]].shared)
+            return false;
+    return true;
+}
+
+// What follows from parameters alone goes first, so that it does not part what runs for each request.
+static pm_status shared_first(pm_graph *p)
+{
+    pm_node *sorted = calloc(p->node_count + 1, sizeof *sorted);
+    size_t count = 0;
+    if (!sorted)
+        return pm_fail(PM_NO_MEMORY, "a program of %zu nodes", p->node_count);
+    for (int shared = 1; shared >= 0; shared--)
+        for (size_t i = 0; i < p->node_count; i++)
+            if (is_shared(p, &p->nodes[i]) == (shared == 1))
+                sorted[count++] = p->nodes[i];
+    memcpy(p->nodes, sorted, count * sizeof *sorted);
+    free(sorted);
+    return pm_ok();
+}
 
 static pm_status make_program(pm_plan *plan)
 {
@@ -20,9 +46,13 @@ static pm_status make_program(pm_plan *plan)
     if (status.code == PM_OK)
         status = pm_program_create(&plan->program, g, inputs, plan->training);
     free(inputs);
+    if (status.code == PM_OK)
+        status = pm_program_share(plan->program);
     if (status.code == PM_OK && plan->training)
         return pm_plan_add_training(plan);
-    return status.code == PM_OK ? pm_program_prune(plan->program, NULL, 0) : status;
+    if (status.code == PM_OK)
+        status = pm_program_prune(plan->program, NULL, 0);
+    return status.code == PM_OK ? shared_first(plan->program) : status;
 }
 
 // Which producers are run by the lane sum that alone reads them, lane by lane into the tree's levels, so that
@@ -167,6 +197,8 @@ static pm_status build(pm_plan **plan, const pm_plan *wanted)
     if (status.code == PM_OK)
         status = make_lists(p);
     if (status.code == PM_OK)
+        status = pm_plan_group(p);
+    if (status.code == PM_OK)
         status = pm_plan_place(p);
     if (status.code == PM_OK && p->training)
         status = pm_plan_find_events(p);
@@ -178,6 +210,12 @@ static pm_status build(pm_plan **plan, const pm_plan *wanted)
     pm_plan_connect(p);
     *plan = p;
     return status;
+}
+
+static size_t machine_bytes(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (size_t)pages * (size_t)page : (size_t)1 << 32;
 }
 
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
@@ -192,21 +230,30 @@ pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss
                             .loss = loss,
                             .rows_per_lane = rows_per_lane,
                             .max_lanes = max_lanes,
+                            .most_bytes = machine_bytes(),
                             .loss_scale = 1 / (float)total_rows};
     return pm_wrap(build(plan, &wanted), "training plan");
 }
 
 pm_status pm_plan_create_inference(pm_plan **plan, const pm_graph *graph, uint32_t max_rows)
 {
+    return pm_plan_create_inference_within(plan, graph, max_rows, machine_bytes());
+}
+
+pm_status pm_plan_create_inference_within(pm_plan **plan, const pm_graph *graph, uint32_t max_rows,
+                                          size_t most_bytes)
+{
     if (max_rows == 0 || max_rows > UINT32_MAX / PM_MAX_LANES)
         return pm_fail(PM_INVALID, "a plan of %u rows", max_rows);
-    const pm_plan wanted = {.graph = graph, .rows_per_lane = 1, .max_lanes = max_rows};
+    const pm_plan wanted = {
+        .graph = graph, .rows_per_lane = 1, .max_lanes = max_rows, .most_bytes = most_bytes};
     return pm_wrap(build(plan, &wanted), "inference plan");
 }
 
 pm_status pm_plan_create_evaluation(pm_plan **plan, const pm_graph *graph, const pm_tensor *given)
 {
-    const pm_plan wanted = {.graph = graph, .given = given, .rows_per_lane = 1, .max_lanes = 1};
+    const pm_plan wanted = {
+        .graph = graph, .given = given, .rows_per_lane = 1, .max_lanes = 1, .most_bytes = machine_bytes()};
     return build(plan, &wanted);
 }
 

@@ -9,7 +9,7 @@ typedef struct layout {
     uint32_t *last;       // (values): the last task that reads it
     uint32_t *root_last;  // (values), of roots: of all values that lie there
     uint32_t *root_first; // (values), of roots: the task that makes it
-    pm_lifetime *buffers; // (values, then tasks' scratch)
+    pm_lifetime *buffers; // (values, then tasks' scratch): the plan's lifetimes
 } layout;
 
 static const pm_value *value_at(const pm_plan *plan, uint32_t value)
@@ -17,10 +17,16 @@ static const pm_value *value_at(const pm_plan *plan, uint32_t value)
     return &plan->program->values[value];
 }
 
-static size_t value_bytes(const pm_plan *plan, uint32_t value)
+static size_t all_lanes_bytes(const pm_plan *plan, uint32_t value)
 {
     const pm_value *v = value_at(plan, value);
     return pm_tensor_bytes(&v->tensor) * (v->shared ? 1 : plan->max_lanes);
+}
+
+// For the lanes that are there at once.
+static size_t value_bytes(const pm_plan *plan, uint32_t value)
+{
+    return pm_tensor_bytes(&value_at(plan, value)->tensor) * pm_plan_lanes_of(plan, value);
 }
 
 // What is not made by a task, or must outlive the step.
@@ -33,10 +39,14 @@ static void choose_places(layout *l)
         if (p->values[i].constant) {
             plan->places[i] = PM_PLACE_BOUND;
             plan->memory[i] = (void *)(uintptr_t)p->values[i].tensor.data; // read only
-        } else if (p->values[i].shared && !plan->training) {
-            plan->places[i] = PM_PLACE_KEPT; // made once
         }
     }
+    for (size_t t = 0; !plan->training && t < plan->task_count; t++)
+        for (uint32_t i = 0; i < plan->tasks[t].node->output_count; i++) {
+            const uint32_t output = plan->tasks[t].node->outputs[i];
+            if (output != PM_NO_VALUE && p->values[output].shared)
+                plan->places[output] = PM_PLACE_KEPT; // made once
+        }
     for (size_t i = 0; i < p->input_count; i++)
         if (!p->values[p->inputs[i]].constant)
             plan->places[p->inputs[i]] = plan->training ? PM_PLACE_KEPT : PM_PLACE_BOUND;
@@ -127,6 +137,27 @@ static void bind_outputs(layout *l)
     }
 }
 
+// A group's tasks run again and again, a block of lanes at a time: what comes from outside or is wanted there
+// is taken all the while, what stays inside serves one block after another.
+static void find_local(layout *l)
+{
+    pm_plan *plan = l->plan;
+    for (uint32_t i = 0; i < plan->program->value_count; i++) {
+        const uint32_t first = l->root_first[i], last = l->root_last[i];
+        if (plan->roots[i] != i || plan->task_count == 0)
+            continue;
+        const pm_group *from = &plan->groups[plan->group_of[first]];
+        const pm_group *to = last < plan->task_count ? &plan->groups[plan->group_of[last]] : NULL;
+        plan->local[i] = from == to && from->count > 1 && plan->places[i] == PM_PLACE_ACTIVATION;
+        if (plan->local[i]) {
+            plan->block_lanes[i] = from->block;
+            continue;
+        }
+        l->root_first[i] = from->first;
+        l->root_last[i] = to ? to->first + to->count - 1 : last;
+    }
+}
+
 static void set_lifetimes(layout *l)
 {
     const pm_plan *plan = l->plan;
@@ -136,13 +167,51 @@ static void set_lifetimes(layout *l)
         scratch[t] = (pm_lifetime){.bytes = plan->tasks[t].scratch_bytes, .first = t, .last = t};
         for (uint32_t i = 0; i < node->output_count; i++) {
             const uint32_t output = node->outputs[i];
-            if (output != PM_NO_VALUE && plan->roots[output] == output &&
-                plan->places[output] == PM_PLACE_ACTIVATION)
-                l->buffers[output] = (pm_lifetime){.bytes = value_bytes(plan, output),
-                                                   .first = l->root_first[output],
-                                                   .last = l->root_last[output]};
+            if (output != PM_NO_VALUE && plan->roots[output] == output)
+                l->buffers[output] = (pm_lifetime){
+                    .bytes = plan->places[output] == PM_PLACE_ACTIVATION ? value_bytes(plan, output) : 0,
+                    .first = l->root_first[output],
+                    .last = l->root_last[output]};
         }
     }
+}
+
+// What the task itself asks for: its outputs, scratch and packed inputs. Never overflows: a value has at most
+// 2^28 elements, a plan at most 2^24 lanes.
+static size_t task_bytes(const pm_plan *plan, const pm_task *task)
+{
+    size_t bytes = task->scratch_bytes + task->packed_bytes;
+    for (uint32_t i = 0; i < task->node->output_count; i++)
+        if (task->node->outputs[i] != PM_NO_VALUE)
+            bytes += value_bytes(plan, task->node->outputs[i]);
+    return bytes;
+}
+
+static pm_status refuse_size(const pm_plan *plan, const pm_task *task, size_t total)
+{
+    if (!task)
+        return pm_fail(PM_NO_MEMORY, "the plan needs %zu bytes, it may have %zu", total, plan->most_bytes);
+    return pm_fail(PM_NO_MEMORY, "node %.64s (%s) needs %zu of %zu bytes, the plan may have %zu",
+                   task->node->name, task->node->op->name, task_bytes(plan, task), total, plan->most_bytes);
+}
+
+// Before anything is placed: no task asks for more than the whole plan may have, so that sums do not
+// overflow.
+static pm_status check_tasks(const pm_plan *plan)
+{
+    for (size_t t = 0; t < plan->task_count; t++)
+        if (task_bytes(plan, &plan->tasks[t]) > plan->most_bytes)
+            return refuse_size(plan, &plan->tasks[t], task_bytes(plan, &plan->tasks[t]));
+    return pm_ok();
+}
+
+static pm_status check_total(const pm_plan *plan, size_t total)
+{
+    const pm_task *largest = NULL;
+    for (size_t t = 0; t < plan->task_count; t++)
+        if (!largest || task_bytes(plan, &plan->tasks[t]) > task_bytes(plan, largest))
+            largest = &plan->tasks[t];
+    return total <= plan->most_bytes ? pm_ok() : refuse_size(plan, largest, total);
 }
 
 // What lives as long as the plan; called with no arena to measure, then again to allocate.
@@ -171,7 +240,7 @@ static size_t reserve_kept(pm_plan *plan)
     return total;
 }
 
-// All that tasks make and use, each by itself.
+// All that tasks make and use, each by itself and for all lanes.
 static size_t unshared_bytes(const pm_plan *plan)
 {
     size_t total = 0;
@@ -180,7 +249,7 @@ static size_t unshared_bytes(const pm_plan *plan)
         total += pm_align(plan->tasks[t].scratch_bytes);
         for (uint32_t i = 0; i < node->output_count; i++)
             if (node->outputs[i] != PM_NO_VALUE && plan->places[node->outputs[i]] != PM_PLACE_KEPT)
-                total += pm_align(value_bytes(plan, node->outputs[i]));
+                total += pm_align(all_lanes_bytes(plan, node->outputs[i]));
     }
     return total;
 }
@@ -190,16 +259,21 @@ static pm_status reserve_all(layout *l)
     pm_plan *plan = l->plan;
     const size_t values = plan->program->value_count;
     size_t peak = 0;
-    pm_status status = pm_buffers_place(l->buffers, values + plan->task_count, &peak);
+    pm_status status = check_tasks(plan);
+    if (status.code == PM_OK)
+        status = pm_buffers_place(l->buffers, values + plan->task_count, &peak);
     if (status.code != PM_OK)
         return status;
-    const size_t kept = reserve_kept(plan);
-    status = pm_arena_create(&plan->arena, kept + pm_align(peak) + PM_ALIGN);
+    const size_t kept = reserve_kept(plan), total = kept + pm_align(peak);
+    status = check_total(plan, total);
+    if (status.code == PM_OK)
+        status = pm_arena_create(&plan->arena, total ? total : PM_ALIGN); // an empty one has no address
     if (status.code != PM_OK)
         return status;
     plan->bytes_unshared = kept + unshared_bytes(plan);
+    plan->base = pm_arena_alloc(plan->arena, 0);
     (void)reserve_kept(plan);
-    unsigned char *shared = pm_arena_alloc(plan->arena, peak);
+    unsigned char *shared = plan->shared = pm_arena_alloc(plan->arena, peak);
     if (!shared)
         return pm_fail(PM_INTERNAL, "the plan outgrew its reservation");
     for (size_t i = 0; i < values; i++)
@@ -220,19 +294,21 @@ pm_status pm_plan_place(pm_plan *plan)
                 .last = calloc(values + 1, sizeof(uint32_t)),
                 .root_last = calloc(values + 1, sizeof(uint32_t)),
                 .root_first = calloc(values + 1, sizeof(uint32_t)),
-                .buffers = calloc(values + plan->task_count + 1, sizeof(pm_lifetime))};
+                .buffers =
+                    pm_region_alloc(plan->region, (values + plan->task_count + 1) * sizeof(pm_lifetime))};
+    plan->lifetimes = l.buffers;
     pm_status status = pm_fail(PM_NO_MEMORY, "the layout of a plan");
     if (l.last && l.root_last && l.root_first && l.buffers) {
         choose_places(&l);
         find_last_readers(&l);
         find_roots(&l);
         bind_outputs(&l);
+        find_local(&l);
         set_lifetimes(&l);
         status = reserve_all(&l);
     }
     free(l.last);
     free(l.root_last);
     free(l.root_first);
-    free(l.buffers);
     return status;
 }

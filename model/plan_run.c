@@ -68,10 +68,8 @@ static void sum_part(pm_plan *plan, pm_task *task, size_t first, size_t count)
     }
 }
 
-void pm_plan_run_task(pm_plan *plan, pm_task *task)
+static void run_task(pm_plan *plan, pm_task *task)
 {
-    if (task->node->op->traits & PM_TRAIT_VIEW)
-        return;
     if (task->sums_lanes) {
         const size_t count = task->out[0]->count, part = task->part ? task->part : count;
         for (size_t first = 0; first < count; first += part)
@@ -90,4 +88,59 @@ void pm_plan_run_task(pm_plan *plan, pm_task *task)
         call.first_lane = first_lane + lane;
         task->node->op->run(task, &call);
     }
+}
+
+// The lanes [lane, lane + lanes) of a task whose lanes are independent. What is local to the group has a
+// place for one block.
+static void run_block(const pm_plan *plan, pm_task *task, uint32_t lane, uint32_t lanes)
+{
+    const pm_node *node = task->node;
+    const uint32_t step = task->whole ? lanes : 1;
+    pm_call call = call_of(plan, task);
+    call.in = task->lane_inputs;
+    call.out = task->lane_outputs;
+    call.lanes = step;
+    for (uint32_t at = 0; at < lanes; at += step) {
+        for (uint32_t i = 0; i < node->input_count; i++) {
+            const uint32_t from = task->inputs[i] && plan->local[plan->roots[node->inputs[i]]] ? 0 : lane;
+            task->lane_inputs[i] =
+                task->inputs[i] ? (const unsigned char *)task->inputs[i] + (from + at) * task->input_stride[i]
+                                : NULL;
+        }
+        for (uint32_t i = 0; i < node->output_count; i++) {
+            const uint32_t to = task->outputs[i] && plan->local[plan->roots[node->outputs[i]]] ? 0 : lane;
+            task->lane_outputs[i] =
+                task->outputs[i] ? (unsigned char *)task->outputs[i] + (to + at) * task->output_stride[i]
+                                 : NULL;
+        }
+        call.first_lane = lane + at;
+        task->node->op->run(task, &call);
+    }
+}
+
+void pm_plan_run_group(pm_plan *plan, const pm_group *group)
+{
+    for (uint32_t t = group->first; plan->now_ns && t < group->first + group->count; t++)
+        plan->nanoseconds[t] = 0;
+    for (uint32_t lane = 0; lane < plan->lanes; lane += group->block) {
+        const uint32_t left = plan->lanes - lane, lanes = left < group->block ? left : group->block;
+        for (uint32_t t = group->first; t < group->first + group->count; t++) {
+            if (plan->tasks[t].node->op->traits & PM_TRAIT_VIEW)
+                continue;
+            const int64_t start = plan->now_ns ? plan->now_ns() : 0;
+            run_block(plan, &plan->tasks[t], lane, lanes);
+            if (plan->now_ns)
+                plan->nanoseconds[t] += plan->now_ns() - start;
+        }
+    }
+}
+
+void pm_plan_run_task(pm_plan *plan, pm_task *task)
+{
+    if (task->node->op->traits & PM_TRAIT_VIEW)
+        return;
+    const int64_t start = plan->now_ns ? plan->now_ns() : 0;
+    run_task(plan, task);
+    if (plan->now_ns)
+        plan->nanoseconds[task - plan->tasks] = plan->now_ns() - start;
 }

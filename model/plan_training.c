@@ -21,10 +21,13 @@ static pm_status add_loss(pm_plan *plan, uint32_t output, uint32_t *seed)
         status = pm_graph_add_input(p, plan->target);
     if (status.code != PM_OK)
         return status;
+    static const char *const losses[] = {[PM_LOSS_SOFTMAX_CROSS_ENTROPY] = "CrossEntropyRows",
+                                         [PM_LOSS_MEAN_SQUARED_ERROR] = "SquaredErrorRows",
+                                         [PM_LOSS_SOFT_CROSS_ENTROPY] = "SoftCrossEntropyRows"};
     uint32_t made[3] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
     status = pm_recipe_add(p, &named,
                            (pm_recipe){.domain = PM_DOMAIN,
-                                       .op = classes ? "CrossEntropyRows" : "SquaredErrorRows",
+                                       .op = losses[plan->loss],
                                        PM_VALUES(output, plan->target),
                                        PM_ATTRIBUTES(pm_attribute_float("scale", plan->loss_scale)),
                                        .output_count = 3},

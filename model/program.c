@@ -161,7 +161,8 @@ static pm_status add_leaves(pm_graph *program, const pm_graph *source, const pm_
     return status;
 }
 
-static pm_status add_source_node(pm_graph *program, bool training, const pm_node *node, uint32_t *map)
+static pm_status add_source_node(pm_graph *program, const pm_graph *source, bool training,
+                                 const pm_node *node, uint32_t *map)
 {
     uint32_t *inputs = pm_region_alloc(program->region, node->input_count * sizeof *inputs);
     uint32_t *outputs = pm_region_alloc(program->region, node->output_count * sizeof *outputs);
@@ -177,9 +178,13 @@ static pm_status add_source_node(pm_graph *program, bool training, const pm_node
     if (status.code == PM_OK)
         status = node->op->lower ? node->op->lower(program, training, &mapped, outputs)
                                  : pm_program_add(program, &mapped, outputs);
-    for (uint32_t i = 0; i < node->output_count; i++)
-        if (node->outputs[i] != PM_NO_VALUE)
-            map[node->outputs[i]] = outputs[i];
+    for (uint32_t i = 0; i < node->output_count; i++) {
+        if (node->outputs[i] == PM_NO_VALUE || status.code != PM_OK)
+            continue;
+        map[node->outputs[i]] = outputs[i];
+        if (outputs[i] != PM_NO_VALUE && !program->values[outputs[i]].name)
+            program->values[outputs[i]].name = source->values[node->outputs[i]].name; // source's: it outlives
+    }
     return pm_wrap(status, "node %.64s (%s)", node->name, node->op->name);
 }
 
@@ -192,7 +197,7 @@ pm_status pm_program_create(pm_graph **program, const pm_graph *source, const pm
     if (status.code == PM_OK)
         status = add_leaves(p, source, inputs, map);
     for (size_t i = 0; status.code == PM_OK && i < source->node_count; i++)
-        status = add_source_node(p, training, &source->nodes[i], map);
+        status = add_source_node(p, source, training, &source->nodes[i], map);
     for (size_t i = 0; status.code == PM_OK && i < source->output_count; i++)
         status = pm_graph_add_output(p, map[source->outputs[i]]);
     free(map);

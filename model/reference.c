@@ -133,6 +133,25 @@ static void cross_entropy(const float *x, const int32_t *target, float scale, fl
     }
 }
 
+static void soft_cross_entropy(const float *x, const float *target, float scale, float *dx, double *loss,
+                               uint8_t *correct, size_t rows, size_t c)
+{
+    for (size_t r = 0; r < rows; r++, x += c, target += c, dx += c) {
+        size_t best = 0, aim = 0;
+        double all = log_sum(x, c), weight = 0;
+        loss[r] = 0;
+        for (size_t j = 0; j < c; j++) {
+            best = x[j] > x[best] ? j : best;
+            aim = target[j] > target[aim] ? j : aim;
+            weight += (double)target[j];
+            loss[r] += (double)target[j] * (all - (double)x[j]);
+        }
+        for (size_t j = 0; j < c; j++)
+            dx[j] = (float)((double)scale * (weight * exp((double)x[j] - all) - (double)target[j]));
+        correct[r] = best == aim;
+    }
+}
+
 static void squared_error(const float *x, const float *target, float scale, float *dx, double *loss,
                           size_t rows, size_t c)
 {
@@ -334,6 +353,7 @@ const pm_kernels *pm_reference_kernels(void)
                                      .softmax = softmax,
                                      .softmax_backward = softmax_backward,
                                      .cross_entropy = cross_entropy,
+                                     .soft_cross_entropy = soft_cross_entropy,
                                      .squared_error = squared_error,
                                      .add_channel = add_channel,
                                      .sum_channels = sum_channels,

@@ -183,7 +183,7 @@ static pm_status open_job(service *s, const Paramill__Directive *directive)
 {
     if (s->gather || !directive->job[0])
         return pm_ok();
-    pm_status status = pm_tables_make(&s->tables, directive->job);
+    pm_status status = pm_tables_make(&s->tables, directive->job, directive->model_digest);
     return status.code == PM_OK ? start_disk(s, directive->train_rows) : status;
 }
 

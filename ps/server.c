@@ -111,7 +111,7 @@ static pm_status open_job(server *s, const Paramill__Directive *directive)
 {
     if (s->open || !directive->job[0])
         return pm_ok();
-    pm_status status = pm_tables_make(&s->tables, directive->job);
+    pm_status status = pm_tables_make(&s->tables, directive->job, directive->model_digest);
     for (uint32_t i = 0; i < s->count && status.code == PM_OK; i++)
         status = start_shard(s, i);
     s->open = status.code == PM_OK;

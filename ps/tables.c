@@ -1,11 +1,14 @@
 #include "ps/tables.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-pm_status pm_tables_make(pm_tables *tables, const char *job_text)
+pm_status pm_tables_make(pm_tables *tables, const char *job_text, const char *model_digest)
 {
     *tables = (pm_tables){0};
     pm_status status = pm_job_parse(&tables->job, job_text, "the coordinator's job");
+    if (status.code == PM_OK)
+        snprintf(tables->job->model.digest, sizeof tables->job->model.digest, "%s", model_digest);
     if (status.code == PM_OK)
         status = pm_graph_from_job(&tables->graph, tables->job);
     if (status.code != PM_OK)

@@ -10,6 +10,7 @@ typedef struct pm_tables {
     uint32_t count;
 } pm_tables;
 
-// Parses the job's text (of a directive) and builds its graph. Released by pm_tables_free also on failure.
-pm_status pm_tables_make(pm_tables *tables, const char *job_text) PM_CHECKED;
+// Parses the job's text and builds its graph, from a model file of model_digest if it names one (both of a
+// directive). Released by pm_tables_free also on failure.
+pm_status pm_tables_make(pm_tables *tables, const char *job_text, const char *model_digest) PM_CHECKED;
 void pm_tables_free(pm_tables *tables);

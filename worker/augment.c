@@ -154,10 +154,8 @@ void pm_augment_row(pm_augment *augment, uint64_t step, uint32_t lane, uint32_t 
     move(augment, map, row);
 }
 
-static pm_status set_shape(pm_augment *g, const pm_job *job)
+static pm_status set_shape(pm_augment *g, const int64_t *shape, uint32_t rank)
 {
-    const int64_t *shape = job->model.input_shape;
-    uint32_t rank = job->model.input_rank;
     if (rank != 2 && rank != 3)
         return pm_fail(PM_INVALID,
                        "data: augment changes images; the model's input has %u dimensions, not (channels, "
@@ -169,13 +167,16 @@ static pm_status set_shape(pm_augment *g, const pm_job *job)
     return pm_ok();
 }
 
-pm_status pm_augment_create(pm_augment **augment, const pm_job *job)
+pm_status pm_augment_create(pm_augment **augment, const pm_job *job, const int64_t *shape, uint32_t rank)
 {
+    uint32_t own = 0; // operations that are not those of worker/targets.c
     *augment = NULL;
-    if (job->augment_count == 0)
+    for (uint32_t k = 0; k < job->augment_count; k++)
+        own += job->augment[k].op != PM_AUGMENT_MIXUP;
+    if (own == 0)
         return pm_ok();
     pm_augment *g = calloc(1, sizeof *g);
-    pm_status status = g ? set_shape(g, job) : pm_fail(PM_NO_MEMORY, "data: augment");
+    pm_status status = g ? set_shape(g, shape, rank) : pm_fail(PM_NO_MEMORY, "data: augment");
     if (status.code != PM_OK) {
         free(g);
         return status;

@@ -1,5 +1,6 @@
 #include "worker/trainer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,13 +9,21 @@ enum { EVALUATION_ROWS = 256 };
 static pm_status open_plans(pm_trainer *t)
 {
     const pm_job *job = t->job;
-    pm_status status = pm_plan_create_training(&t->training, t->graph, job->loss, job->batch / job->lanes,
+    pm_loss loss = pm_job_softens(job) ? PM_LOSS_SOFT_CROSS_ENTROPY : job->loss;
+    pm_status status = pm_plan_create_training(&t->training, t->graph, loss, job->batch / job->lanes,
                                                job->lanes, job->batch);
     if (status.code == PM_OK)
         status = pm_plan_create_inference(&t->inference, t->graph, EVALUATION_ROWS);
     for (uint32_t i = 0; i < t->tables && status.code == PM_OK; i++)
         status = pm_plan_bind(t->inference, i, pm_plan_param(t->training, i));
     return status;
+}
+
+static pm_status open_augment(pm_trainer *t)
+{
+    uint32_t rank;
+    const int64_t *shape = pm_graph_input_shape(t->graph, &rank);
+    return pm_augment_create(&t->augment, t->job, shape, rank);
 }
 
 static pm_status open_data(pm_trainer *t)
@@ -25,17 +34,21 @@ static pm_status open_data(pm_trainer *t)
     if (status.code == PM_OK)
         status = pm_sampler_make(&t->sampler, job, pm_dataset_rows(t->train));
     if (status.code == PM_OK)
-        status = pm_augment_create(&t->augment, job);
+        status = open_augment(t);
+    if (status.code == PM_OK)
+        status = pm_targets_create(&t->targets, job, in, out);
     if (status.code == PM_OK && t->validation)
         status = pm_evaluator_create(&t->evaluator, t->inference, EVALUATION_ROWS, t->validation, job->loss,
                                      in, out);
     return status;
 }
 
-pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text)
+pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text, const char *model_digest)
 {
     memset(trainer, 0, sizeof *trainer);
     pm_status status = pm_job_parse(&trainer->job, job_text, "the job");
+    if (status.code == PM_OK)
+        snprintf(trainer->job->model.digest, sizeof trainer->job->model.digest, "%s", model_digest);
     if (status.code == PM_OK)
         status = pm_graph_from_job(&trainer->graph, trainer->job);
     if (status.code == PM_OK) {
@@ -59,6 +72,7 @@ void pm_trainer_close(pm_trainer *trainer)
 {
     pm_evaluator_destroy(&trainer->evaluator);
     pm_augment_destroy(&trainer->augment);
+    pm_targets_destroy(&trainer->targets);
     pm_dataset_destroy(&trainer->validation);
     pm_dataset_destroy(&trainer->train);
     pm_plan_destroy(&trainer->inference);
@@ -69,19 +83,31 @@ void pm_trainer_close(pm_trainer *trainer)
     memset(trainer, 0, sizeof *trainer);
 }
 
+// The rows of a lane at a step, to the plan's rows from first on.
+static void read_lane(pm_trainer *t, uint64_t clock, uint32_t lane, size_t first)
+{
+    const size_t row_count = pm_graph_input_count(t->graph), outputs = pm_graph_output_count(t->graph);
+    float *rows = pm_plan_input(t->training) + first * row_count;
+    void *targets = pm_plan_target(t->training);
+    for (uint32_t i = 0; i < t->sampler.rows_per_lane; i++) {
+        uint64_t row = pm_sampler_row(&t->sampler, clock, lane, i);
+        if (t->targets)
+            pm_dataset_read(t->train, row, i, rows, pm_targets_classes(t->targets));
+        else
+            pm_dataset_read(t->train, row, first + i, pm_plan_input(t->training), targets);
+        if (t->augment)
+            pm_augment_row(t->augment, clock, lane, i, rows + i * row_count);
+    }
+    if (t->targets)
+        pm_targets_soften(t->targets, clock, lane, rows, (float *)targets + first * outputs);
+}
+
 pm_status pm_trainer_step(pm_trainer *trainer, uint64_t clock, pm_block block, const pm_step_hooks *hooks,
                           pm_step *step)
 {
-    float *input = pm_plan_input(trainer->training);
-    void *targets = pm_plan_target(trainer->training);
-    size_t at = 0, row_count = pm_graph_input_count(trainer->graph);
-    for (uint32_t lane = block.first; lane < block.first + block.count; lane++)
-        for (uint32_t i = 0; i < trainer->sampler.rows_per_lane; i++, at++) {
-            pm_dataset_read(trainer->train, pm_sampler_row(&trainer->sampler, clock, lane, i), at, input,
-                            targets);
-            if (trainer->augment)
-                pm_augment_row(trainer->augment, clock, lane, i, input + at * row_count);
-        }
+    const uint32_t lane_rows = trainer->sampler.rows_per_lane;
+    for (uint32_t i = 0; i < block.count; i++)
+        read_lane(trainer, clock, block.first + i, i * lane_rows);
     *step = (pm_step){.seed = trainer->job->seed,
                       .step = clock,
                       .first_lane = block.first,

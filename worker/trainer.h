@@ -6,6 +6,7 @@
 #include "worker/augment.h"
 #include "worker/dataset.h"
 #include "worker/evaluate.h"
+#include "worker/targets.h"
 
 typedef struct pm_trainer {
     pm_job *job;
@@ -13,14 +14,16 @@ typedef struct pm_trainer {
     pm_plan *training, *inference;  // the inference plan reads the training plan's parameters
     pm_dataset *train, *validation; // validation is NULL when the job has none
     pm_augment *augment;            // NULL when the job has none
+    pm_targets *targets;            // NULL when classes stay as they are
     pm_evaluator *evaluator;
     pm_sampler sampler;
     uint64_t *counts; // floats of each table
     uint32_t tables;
 } pm_trainer;
 
-// Makes all of it from the text of a job; zeroes *trainer first. On failure nothing is left.
-pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text) PM_CHECKED;
+// Makes all of it from the text of a job and the digest that its model file must have (empty: any); zeroes
+// *trainer first. On failure nothing is left.
+pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text, const char *model_digest) PM_CHECKED;
 void pm_trainer_close(pm_trainer *trainer);
 
 // Reads the rows of (step, block) into the training plan's input and runs it; fills in step->loss and

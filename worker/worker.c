@@ -140,7 +140,7 @@ static pm_status open_job(worker *w)
     const Paramill__Directive *d = current(w);
     if (w->open || !d->job || !d->job[0])
         return pm_ok();
-    pm_status status = pm_trainer_open(&w->trainer, d->job);
+    pm_status status = pm_trainer_open(&w->trainer, d->job, d->model_digest);
     if (status.code != PM_OK)
         return status;
     w->open = true;

@@ -64,7 +64,7 @@ int main(int argc, char **argv)
     }
     pm_kernel_set();
     pm_trainer trainer;
-    pm_status status = pm_trainer_open(&trainer, text);
+    pm_status status = pm_trainer_open(&trainer, text, "");
     if (status.code == PM_OK) {
         status = load(&trainer, argv[2]);
         if (status.code == PM_OK)

@@ -19,7 +19,7 @@ except ImportError:
 
 PARAMILL, SOURCE, BUILD = os.environ["PARAMILL"], os.environ["SOURCE"], os.environ["BUILD"]
 FASHION = "/usr/share/datasets/fashion-mnist"
-BRIDGE, NET = "pmk8s", "10.214.7"
+BRIDGE, NET = f"pm{os.getpid() % 100000}", f"10.214.{os.getpid() % 250}"  # several may run at once
 DEADLINE = time.time() + 240
 SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99", "TSAN_OPTIONS": "suppressions=/data/tsan.supp"}
 

@@ -42,7 +42,7 @@ static void make(kit *k)
 {
     snprintf(k->root, sizeof k->root, "/tmp/paramill-archive-XXXXXX");
     cr_assert_not_null(mkdtemp(k->root));
-    ok(pm_tables_make(&k->tables, JOB));
+    ok(pm_tables_make(&k->tables, JOB, ""));
     uint64_t counts[16];
     for (uint32_t t = 0; t < k->tables.count; t++)
         counts[t] = k->tables.specs[t].count;
@@ -217,7 +217,7 @@ Test(archive, a_version_of_another_model_is_refused)
     snprintf(other, sizeof other, "%s", JOB);
     memcpy(strstr(other, "units: 500"), "units: 400", 10);
     pm_tables_free(&k.tables);
-    ok(pm_tables_make(&k.tables, other));
+    ok(pm_tables_make(&k.tables, other, ""));
     cr_assert_eq(pm_archive_load(k.store, &k.tables, version, &back).code, PM_INVALID);
     pm_cut_destroy(&cut);
     drop(&k);

@@ -102,6 +102,13 @@ Test(job, wrong_keys_types_and_values_are_refused_with_line_and_reason)
     refused("batch: 64", "batch: 99999999999", "job.yaml:18:", "99999999999");
     refused("seed: 7", "seed: [1", "job.yaml", "");
     refused("factor: 0.1", "factor: -0.1", "job.yaml", "learning_rates 1 (conv*)");
+    refused("  input: {name: image, shape: [1, 28, 28]}\n", "", "job.yaml",
+            "either input and layers, or onnx");
+    refused("  input:", "  onnx: model.onnx\n  input:", "job.yaml", "either input and layers, or onnx");
+    refused("loss: softmax_cross_entropy", "loss: mean_squared_error\nlabel_smoothing: 0.1", "job.yaml",
+            "label_smoothing");
+    refused("loss: softmax_cross_entropy", "loss: softmax_cross_entropy\nclass_weights: [1, -1]", "job.yaml",
+            "class 1");
     refused("op: shift", "op: shove", "job.yaml:", "shove");
     refused("factor: 0.25", "factor: 1.5", "job.yaml", "augment 3 (crop) needs a factor in (0, 1)");
     refused("{op: shift, pixels: 2}", "{op: noise}", "job.yaml", "augment 1 (noise) needs a deviation");

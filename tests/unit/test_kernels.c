@@ -169,6 +169,16 @@ Test(kernels, rows_agree_with_their_twins)
                 cr_assert(memcmp(correct, plain_correct, rows) == 0);
                 for (size_t r = 0; r < rows; r++)
                     cr_assert_float_eq(loss[r], plain_loss[r], 1e-5);
+                for (size_t i = 0; i < n; i++)
+                    z[i] = fabsf(dy[i]);
+                fast->soft_cross_entropy(x, z, 0.5f, got, loss, correct, rows, c);
+                plain->soft_cross_entropy(x, z, 0.5f, wanted, plain_loss, plain_correct, rows, c);
+                for (size_t r = 0; r < rows; r++) // rounding grows with the weights' sum
+                    expect_near(fast, "soft cross entropy gradient", got + r * c, wanted + r * c, c,
+                                1e-5 * (double)c);
+                cr_assert(memcmp(correct, plain_correct, rows) == 0);
+                for (size_t r = 0; r < rows; r++)
+                    cr_assert_float_eq(loss[r], plain_loss[r], 1e-5 * (1 + fabs(plain_loss[r])) * (double)c);
                 fast->squared_error(x, dy, 0.5f, got, loss, rows, c);
                 plain->squared_error(x, dy, 0.5f, wanted, plain_loss, rows, c);
                 expect_near(fast, "squared error gradient", got, wanted, n, 1e-6);
@@ -426,6 +436,7 @@ Test(kernels, variants_give_the_same_bits)
         tables[t]->tanh(x, got, 1000);
         tables[t]->sigmoid(x, got + 1000, 1000);
         tables[t]->cross_entropy(x, classes, 0.25f, got + 2000, loss, correct, 8, 100);
+        tables[t]->soft_cross_entropy(x, x + 500, 0.25f, got + 3100, loss + 4, correct + 4, 4, 100);
         tables[t]->sum_channels(x, 2, 5, 100, got + 3000);
         tables[t]->moments(x, 2, 500, 499, got + 3010, got + 3011);
         if (t == 0)

@@ -166,6 +166,19 @@ Test(store, a_full_disk_leaves_what_was_published_and_nothing_else)
     pm_store_close(&store);
 }
 
+// Until another process has published one.
+static void wait_for_a_version(int limit_ms)
+{
+    for (int ms = 0; ms < limit_ms; ms++) {
+        pm_store *store = open_store(false);
+        int count = (int)count_versions(store);
+        pm_store_close(&store);
+        if (count > 0)
+            return;
+        usleep(1000);
+    }
+}
+
 Test(store, a_writer_killed_anywhere_leaves_complete_versions_only)
 {
     for (int round = 0; round < 12; round++) {
@@ -175,6 +188,7 @@ Test(store, a_writer_killed_anywhere_leaves_complete_versions_only)
             for (;;)
                 publish(store, (float)round);
         }
+        wait_for_a_version(round == 0 ? 20000 : 0);
         usleep((useconds_t)(2000 + 1700 * round));
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);

@@ -1,0 +1,166 @@
+// paramill plan: what running a model will take, before it runs, and on demand what it took.
+#include "cli/commands.h"
+#include "cli/plan_print.h"
+#include "cli/plan_profile.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char USAGE[] =
+    "usage: paramill plan MODEL.onnx|JOB.yaml [--rows N] [--training] [--profile] [--svg FILE]\n"
+    "the tasks of a model in order, their shapes, operations and bytes, every buffer's place and lifetime,\n"
+    "and the peak of memory\n"
+    "  --rows N     rows of a request, or of a training step (the job's batch, else 32)\n"
+    "  --training   a training step with loss and gradients: a job's loss and lanes, else one lane of\n"
+    "               cross-entropy (outputs that are vectors) or mean squared error\n"
+    "  --profile    runs it on random numbers and prints the median time of each task\n"
+    "  --svg FILE   draws the graph and the memory over time\n";
+
+enum { ROWS_MAX = 1 << 20, MODEL_MAX = 1 << 30, REPETITIONS = 21 };
+
+typedef struct arguments {
+    const char *model, *svg;
+    uint32_t rows; // 0: not said
+    bool training, profile;
+} arguments;
+
+typedef struct source {
+    pm_job *job; // NULL: an ONNX file
+    pm_graph *graph;
+    pm_loss loss;
+    uint32_t rows, lanes;
+} source;
+
+static pm_status read_file(const char *path, void **bytes, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return pm_fail_errno("%s", path);
+    pm_status status = pm_ok();
+    const long end = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    if (end < 0 || fseek(file, 0, SEEK_SET) != 0)
+        status = pm_fail_errno("%s", path);
+    else if (end > MODEL_MAX)
+        status = pm_fail(PM_INVALID, "%s is larger than %d bytes", path, MODEL_MAX);
+    else if (!(*bytes = malloc((size_t)end + 1)))
+        status = pm_fail(PM_NO_MEMORY, "%s", path);
+    else if (fread(*bytes, 1, (size_t)end, file) != (size_t)end)
+        status = pm_fail(PM_IO, "%s: cannot be read", path);
+    *size = (size_t)end;
+    fclose(file);
+    return status;
+}
+
+static bool is_job(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"));
+}
+
+static pm_status read_onnx(source *s, const char *path)
+{
+    void *bytes = NULL;
+    size_t size = 0;
+    pm_status status = read_file(path, &bytes, &size);
+    if (status.code == PM_OK)
+        status = pm_wrap(pm_graph_read_onnx(&s->graph, bytes, size), "%s", path);
+    free(bytes);
+    if (status.code != PM_OK)
+        return status;
+    uint32_t rank = 0;
+    (void)pm_graph_output_shape(s->graph, &rank);
+    s->loss = rank == 1 ? PM_LOSS_SOFTMAX_CROSS_ENTROPY : PM_LOSS_MEAN_SQUARED_ERROR;
+    s->lanes = 1;
+    s->rows = 32;
+    return status;
+}
+
+static pm_status read_source(source *s, const arguments *a)
+{
+    if (!is_job(a->model))
+        return read_onnx(s, a->model);
+    pm_status status = pm_job_load(&s->job, a->model);
+    if (status.code == PM_OK)
+        status = pm_wrap(pm_graph_from_job(&s->graph, s->job), "%s", a->model);
+    if (status.code != PM_OK)
+        return status;
+    s->loss = s->job->loss;
+    s->lanes = a->training ? s->job->lanes : 1;
+    s->rows = s->job->batch;
+    return status;
+}
+
+static pm_status make_plan(pm_plan **plan, const source *s, bool training)
+{
+    if (!training)
+        return pm_plan_create_inference(plan, s->graph, s->rows);
+    if (s->rows % s->lanes != 0)
+        return pm_fail(PM_INVALID, "%u rows are not divisible by the job's %u lanes", s->rows, s->lanes);
+    return pm_plan_create_training(plan, s->graph, s->loss, s->rows / s->lanes, s->lanes, s->rows);
+}
+
+static pm_status show(const arguments *a)
+{
+    source s = {0};
+    pm_plan *plan = NULL;
+    int64_t *median_ns = NULL;
+    char title[320];
+    pm_status status = read_source(&s, a);
+    s.rows = a->rows ? a->rows : s.rows;
+    if (status.code == PM_OK)
+        status = make_plan(&plan, &s, a->training);
+    if (status.code == PM_OK && a->profile)
+        status = pm_plan_profile(
+            plan, s.graph,
+            (pm_plan_profile_options){
+                .training = a->training, .rows = s.rows, .lanes = s.lanes, .repetitions = REPETITIONS},
+            &median_ns);
+    snprintf(title, sizeof title, "%s: %s, %u rows in %u %s, kernels %s", a->model,
+             a->training ? "training step" : "inference", s.rows, a->training ? s.lanes : s.rows,
+             a->training && s.lanes == 1 ? "lane" : "lanes", pm_kernel_set());
+    const pm_plan_report report = {
+        .plan = plan, .title = title, .median_ns = median_ns, .repetitions = REPETITIONS};
+    if (status.code == PM_OK)
+        pm_plan_print_text(&report, stdout);
+    if (status.code == PM_OK && a->svg)
+        status = pm_plan_print_svg(&report, a->svg);
+    free(median_ns);
+    pm_plan_destroy(&plan);
+    pm_graph_destroy(&s.graph);
+    pm_job_destroy(&s.job);
+    return status;
+}
+
+static bool parse_rows(const char *text, uint32_t *rows)
+{
+    char *end = NULL;
+    errno = 0;
+    const unsigned long value = strtoul(text, &end, 10);
+    *rows = (uint32_t)value;
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && value > 0 && value <= ROWS_MAX;
+}
+
+int pm_cli_plan(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"rows", required_argument, NULL, 'r'}, {"training", no_argument, NULL, 't'},
+        {"profile", no_argument, NULL, 'p'},    {"svg", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+    arguments a = {0};
+    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        a.training = a.training || c == 't';
+        a.profile = a.profile || c == 'p';
+        if (c == 's')
+            a.svg = optarg;
+        if (c == 'r' && !parse_rows(optarg, &a.rows))
+            return pm_cli_finish("plan", pm_fail(PM_INVALID, "--rows %s: wanted 1 to %d", optarg, ROWS_MAX));
+        if (c == 'h' || c == '?')
+            return fputs(USAGE, c == 'h' ? stdout : stderr), c == 'h' ? 0 : 2;
+    }
+    if (optind + 1 != argc)
+        return fputs(USAGE, stderr), 2;
+    a.model = argv[optind];
+    return pm_cli_finish("plan", show(&a));
+}
