@@ -5,9 +5,23 @@
 
 #include <inttypes.h>
 
+enum { MAX_CONSTANTS = 256 << 20 };
+
 pm_compose pm_compose_open(pm_graph *program, const pm_node *node)
 {
     return (pm_compose){.program = program, .node = node, .status = pm_ok()};
+}
+
+void *pm_compose_room(pm_compose *c, size_t bytes)
+{
+    void *room = NULL;
+    if (c->status.code != PM_OK)
+        return NULL;
+    if (bytes > MAX_CONSTANTS || pm_region_used(c->program->region) > MAX_CONSTANTS)
+        c->status = pm_fail(PM_UNSUPPORTED, "constants of more than %d MiB", MAX_CONSTANTS >> 20);
+    else if (!(room = pm_region_alloc(c->program->region, bytes)))
+        c->status = pm_fail(PM_NO_MEMORY, "a constant of %zu bytes", bytes);
+    return room;
 }
 
 void pm_compose_fail(pm_compose *c, pm_status status)
@@ -196,7 +210,7 @@ uint32_t pm_compose_count(pm_compose *c, int64_t count, uint32_t axis, uint32_t 
     int64_t shape[PM_MAX_RANK];
     for (uint32_t d = 0; d < rank; d++)
         shape[d] = d == axis ? count : 1;
-    int64_t *data = pm_region_alloc(c->program->region, (size_t)count * sizeof *data);
+    int64_t *data = pm_compose_room(c, (size_t)count * sizeof *data);
     for (int64_t i = 0; data && i < count; i++)
         data[i] = i;
     return pm_compose_reshape(c,

@@ -11,6 +11,10 @@ typedef struct pm_compose {
 
 pm_compose pm_compose_open(pm_graph *program, const pm_node *node);
 
+// Memory of the program's region that a model's few bytes ask for; NULL, and a failure, when it is more than
+// such constants may be together.
+void *pm_compose_room(pm_compose *c, size_t bytes);
+
 // The type and shape of a value: a copy, since values move.
 pm_tensor pm_compose_tensor(const pm_compose *c, uint32_t value);
 

@@ -73,10 +73,11 @@ const int64_t *pm_graph_output_shape(const pm_graph *graph, uint32_t *rank);
 size_t pm_graph_input_count(const pm_graph *graph);
 size_t pm_graph_output_count(const pm_graph *graph);
 
-// The inference graph as an ONNX ModelProto (opset 13 or the one it was read with, ir_version 8, batch
-// dimension "N"): Dropout is left out, BatchNormalization uses its running statistics, and each
-// parameter is external data of weights_file (a name relative to the model file) at offsets[param], float32
-// little-endian; other constants are inline. The caller owns *onnx.
+// The inference graph as an ONNX ModelProto (opset 13 or the newer one it was read with, ir_version 8, batch
+// dimension "N"; a model of an older opset with an operator that has no form in opset 13 keeps its own):
+// Dropout is left out, BatchNormalization uses its running statistics, and each parameter is external data of
+// weights_file (a name relative to the model file) at offsets[param], float32 little-endian; other constants
+// are inline. The caller owns *onnx.
 pm_status pm_graph_write_onnx(const pm_graph *graph, const char *weights_file, const uint64_t *offsets,
                               pm_buffer **onnx) PM_CHECKED;
 

@@ -1,6 +1,6 @@
 // From a graph to an ONNX ModelProto.
 #include "model/onnx.h"
-#include "model/operators.h"
+#include "model/onnx_upgrade.h"
 #include "model/wire.h"
 
 #include <inttypes.h>
@@ -8,12 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PM_MAX_MOVED = 4 }; // inputs that attributes can become
+
 typedef struct writer {
     pm_wire_out out;
     const pm_graph *graph;
-    uint32_t *source;   // (values): whose value this one has, without what is left out
-    const char **names; // (values): under which it is written
-    bool *renamed;      // (values): has the name of an output
+    uint32_t *source;         // (values): whose value this one has, without what is left out
+    const char **names;       // (values): under which it is written
+    bool *renamed;            // (values): has the name of an output
+    bool upgrades;            // to ONNX_OPSET
+    char prefix[PM_MAX_NAME]; // of names that no value of the graph has
+    pm_region *region;        // for what upgrades
 } writer;
 
 static bool is_left_out(const pm_node *node)
@@ -75,29 +80,109 @@ static const char *name_of(const writer *w, uint32_t value)
     return value == PM_NO_VALUE ? "" : w->names[w->source[value]];
 }
 
+// PREFIX.NODE.role
+static void added_name(const writer *w, const pm_node *node, const char *role, char *name)
+{
+    snprintf(name, PM_MAX_NAME, "%s.%zu.%s", w->prefix, (size_t)(node - w->graph->nodes), role);
+}
+
+// Writes the attribute as a constant and gives its name to the input where it goes.
+static void move_attribute(writer *w, const pm_node *node, const pm_attribute *attribute, char *name)
+{
+    const pm_tensor *tensor = pm_onnx_attribute_tensor(attribute, w->region);
+    added_name(w, node, attribute->name, name);
+    w->out.failed = w->out.failed || !tensor;
+    if (tensor)
+        write_tensor(&w->out, ONNX_GRAPH_INITIALIZER, name, tensor);
+}
+
+static const pm_onnx_move *find_move(const writer *w, const pm_node *node, const pm_attribute *attribute)
+{
+    return w->upgrades ? pm_onnx_find_move(node->op->name, attribute->name, w->graph->opset) : NULL;
+}
+
+// spatial had one value left and went with opset 9.
+static bool stays(const writer *w, const pm_node *node, const pm_attribute *attribute)
+{
+    return !find_move(w, node, attribute) && !(w->upgrades && strcmp(attribute->name, "spatial") == 0);
+}
+
 static void write_node(writer *w, const pm_node *node)
 {
     pm_wire_out *out = &w->out;
+    char moved[PM_MAX_MOVED][PM_MAX_NAME] = {{0}};
+    uint32_t inputs = node->input_count;
+    for (uint32_t i = 0; i < node->attribute_count; i++) {
+        const pm_onnx_move *move = find_move(w, node, &node->attributes[i]);
+        if (!move)
+            continue;
+        move_attribute(w, node, &node->attributes[i], moved[move->input]);
+        inputs = inputs > move->input ? inputs : move->input + 1;
+    }
     size_t mark = pm_wire_begin(out, ONNX_GRAPH_NODE);
-    for (uint32_t i = 0; i < node->input_count; i++)
-        pm_wire_put_text(out, ONNX_NODE_INPUT, name_of(w, node->inputs[i]));
+    for (uint32_t i = 0; i < inputs; i++) {
+        const char *name = i < PM_MAX_MOVED ? moved[i] : "";
+        pm_wire_put_text(out, ONNX_NODE_INPUT,
+                         !name[0] && i < node->input_count ? name_of(w, node->inputs[i]) : name);
+    }
     for (uint32_t i = 0; i < node->output_count; i++)
         pm_wire_put_text(out, ONNX_NODE_OUTPUT, name_of(w, node->outputs[i]));
     pm_wire_put_text(out, ONNX_NODE_NAME, node->name);
     pm_wire_put_text(out, ONNX_NODE_OP_TYPE, node->op->name);
     for (uint32_t i = 0; i < node->attribute_count; i++)
-        write_attribute(out, &node->attributes[i]);
+        if (stays(w, node, &node->attributes[i]))
+            write_attribute(out, &node->attributes[i]);
     pm_wire_end(out, mark);
 }
 
-static void write_identity(writer *w, const char *node, const char *input, const char *output)
+// A node of one output: name, inputs and output as given.
+static void write_plain(writer *w, const char *op, const char *name, const char *const inputs[2],
+                        const char *output, const pm_attribute *attribute)
 {
     size_t mark = pm_wire_begin(&w->out, ONNX_GRAPH_NODE);
-    pm_wire_put_text(&w->out, ONNX_NODE_INPUT, input);
+    for (uint32_t i = 0; i < 2 && inputs[i]; i++)
+        pm_wire_put_text(&w->out, ONNX_NODE_INPUT, inputs[i]);
     pm_wire_put_text(&w->out, ONNX_NODE_OUTPUT, output);
-    pm_wire_put_text(&w->out, ONNX_NODE_NAME, node);
-    pm_wire_put_text(&w->out, ONNX_NODE_OP_TYPE, "Identity");
+    pm_wire_put_text(&w->out, ONNX_NODE_NAME, name);
+    pm_wire_put_text(&w->out, ONNX_NODE_OP_TYPE, op);
+    if (attribute)
+        write_attribute(&w->out, attribute);
     pm_wire_end(&w->out, mark);
+}
+
+// Over all from axis on: flattened to rows there, and back to the shape that it had.
+static void write_softmax(writer *w, const pm_node *node)
+{
+    char flat[PM_MAX_NAME], soft[PM_MAX_NAME], shape[PM_MAX_NAME];
+    const char *x = name_of(w, node->inputs[0]), *y = name_of(w, node->outputs[0]);
+    const pm_attribute from = pm_attribute_int("axis", pm_node_int(node, "axis", 1)),
+                       last = pm_attribute_int("axis", -1);
+    added_name(w, node, "flat", flat);
+    added_name(w, node, "soft", soft);
+    added_name(w, node, "shape", shape);
+    write_plain(w, "Flatten", flat, (const char *const[]){x, NULL}, flat, &from);
+    write_plain(w, node->op->name, node->name, (const char *const[]){flat, NULL}, soft, &last);
+    write_plain(w, "Shape", shape, (const char *const[]){x, NULL}, shape, NULL);
+    write_plain(w, "Reshape", soft, (const char *const[]){soft, shape}, y, NULL);
+}
+
+// A prefix that no value's or node's name has.
+static void choose_prefix(writer *w)
+{
+    const pm_graph *g = w->graph;
+    size_t length = (size_t)snprintf(w->prefix, sizeof w->prefix, "upgraded");
+    bool taken = true;
+    while (taken && length < PM_MAX_NAME / 2) {
+        taken = false;
+        for (size_t i = 0; i < g->value_count && !taken; i++)
+            taken = g->values[i].name && strncmp(g->values[i].name, w->prefix, length) == 0;
+        for (size_t i = 0; i < g->node_count && !taken; i++)
+            taken = strncmp(g->nodes[i].name, w->prefix, length) == 0;
+        if (taken)
+            w->prefix[length++] = '_';
+        w->prefix[length] = '\0';
+    }
+    w->upgrades = !taken;
 }
 
 static bool is_output(const pm_graph *graph, uint32_t value)
@@ -141,12 +226,15 @@ static void write_nodes(writer *w)
     for (size_t n = 0; n < g->node_count; n++) {
         const pm_node *node = &g->nodes[n];
         if (!is_left_out(node)) {
-            write_node(w, node);
+            if (w->upgrades && pm_onnx_softmax_changes(g, node))
+                write_softmax(w, node);
+            else
+                write_node(w, node);
             continue;
         }
         const char *input = name_of(w, node->outputs[0]), *output = g->values[node->outputs[0]].name;
         if (is_output(g, node->outputs[0]) && strcmp(input, output) != 0)
-            write_identity(w, node->name, input, output);
+            write_plain(w, "Identity", node->name, (const char *const[]){input, NULL}, output, NULL);
     }
 }
 
@@ -226,17 +314,21 @@ pm_status pm_graph_write_onnx(const pm_graph *graph, const char *weights_file, c
                 .names = calloc(n, sizeof(char *)),
                 .renamed = calloc(n, sizeof(bool))};
     pm_buffer *buffer = NULL;
-    if (w.source && w.names && w.renamed) {
+    if (graph->opset < ONNX_OPSET && pm_onnx_can_upgrade(graph))
+        choose_prefix(&w);
+    w.region = pm_region_create();
+    if (w.source && w.names && w.renamed && w.region) {
         find_sources(&w);
         pm_wire_put_int(&w.out, ONNX_MODEL_IR_VERSION, ONNX_IR_VERSION);
         pm_wire_put_text(&w.out, ONNX_MODEL_PRODUCER_NAME, "paramill");
         write_graph(&w, weights_file, offsets);
         size_t mark = pm_wire_begin(&w.out, ONNX_MODEL_OPSET_IMPORT);
         pm_wire_put_text(&w.out, ONNX_OPSET_DOMAIN, "");
-        pm_wire_put_int(&w.out, ONNX_OPSET_VERSION, graph->opset);
+        pm_wire_put_int(&w.out, ONNX_OPSET_VERSION, w.upgrades ? ONNX_OPSET : graph->opset);
         pm_wire_end(&w.out, mark);
         buffer = w.out.failed ? NULL : pm_buffer_copy(w.out.data, w.out.size);
     }
+    pm_region_destroy(&w.region);
     free(w.out.data);
     free(w.source);
     free(w.names);

@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { MAX_CONSTANTS = 256 << 20 };
+
 static const pm_attribute_spec NONE[] = {{0}};
 static const pm_attribute_spec VALUE[] = {{"value", PM_ATTRIBUTE_TENSOR}, {0}};
 static const pm_attribute_spec EYE[] = {{"dtype", PM_ATTRIBUTE_INT}, {"k", PM_ATTRIBUTE_INT}, {0}};
@@ -17,6 +19,8 @@ static pm_status make_room(pm_shapes *s, void **data)
     pm_tensor *y = &s->out[0];
     if (!pm_shape_count(y->shape, y->rank, PM_MAX_ROW_COUNT / 8, &y->count))
         return pm_fail(PM_INVALID, "the output is too large");
+    if (pm_tensor_bytes(y) > MAX_CONSTANTS || pm_region_used(s->region) > MAX_CONSTANTS)
+        return pm_fail(PM_UNSUPPORTED, "constants of more than %d MiB", MAX_CONSTANTS >> 20);
     *data = pm_region_alloc(s->region, pm_tensor_bytes(y));
     y->data = *data;
     return *data ? pm_ok() : pm_fail(PM_NO_MEMORY, "a constant of %zu elements", y->count);

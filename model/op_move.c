@@ -28,10 +28,7 @@ int64_t *pm_move_table(pm_compose *c, int64_t extent)
         pm_compose_fail(c, pm_fail(PM_UNSUPPORTED, "an extent of %lld", (long long)extent));
         return NULL;
     }
-    int64_t *table = pm_region_alloc(c->program->region, (size_t)extent * sizeof *table);
-    if (!table)
-        pm_compose_fail(c, pm_fail(PM_NO_MEMORY, "a table of offsets"));
-    return table;
+    return pm_compose_room(c, (size_t)extent * sizeof(int64_t));
 }
 
 // Attribute "axes": for each axis extent, start, step, and 1 when extent offsets follow, else 0.

@@ -10,7 +10,7 @@ static const pm_attribute_spec RECURRENT[] = {
     {"layout", PM_ATTRIBUTE_INT},       {"linear_before_reset", PM_ATTRIBUTE_INT},
     {"input_forget", PM_ATTRIBUTE_INT}, {0}};
 
-enum { MAX_STEPS = 4096 };
+enum { MAX_STEPS = 4096, MAX_UNROLLED = 1 << 20 };
 
 typedef enum cell { CELL_RNN, CELL_GRU, CELL_LSTM } cell;
 
@@ -206,6 +206,8 @@ static pm_status open_recurrent(recurrent *r, pm_graph *program, const pm_node *
     r->features = t.shape[2];
     r->hidden = w.shape[1] / r->gates;
     const int64_t n = r->gates * r->hidden;
+    if (program->node_count > MAX_UNROLLED)
+        return pm_fail(PM_UNSUPPORTED, "more than %d nodes once unrolled", MAX_UNROLLED);
     if (r->steps > MAX_STEPS)
         return pm_fail(PM_UNSUPPORTED, "%lld steps, built for %d", (long long)r->steps, MAX_STEPS);
     pm_status status = check_input(r, 1, 3, (const int64_t[]){r->directions, n, r->features});

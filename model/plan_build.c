@@ -27,7 +27,8 @@ static pm_status shared_first(pm_graph *p)
         for (size_t i = 0; i < p->node_count; i++)
             if (is_shared(p, &p->nodes[i]) == (shared == 1))
                 sorted[count++] = p->nodes[i];
-    memcpy(p->nodes, sorted, count * sizeof *sorted);
+    if (count > 0)
+        memcpy(p->nodes, sorted, count * sizeof *sorted);
     free(sorted);
     return pm_ok();
 }
@@ -252,11 +253,8 @@ pm_status pm_plan_create_inference_within(pm_plan **plan, const pm_graph *graph,
 
 pm_status pm_plan_create_evaluation(pm_plan **plan, const pm_graph *graph, const pm_tensor *given)
 {
-    const pm_plan wanted = {.graph = graph,
-                            .given = given,
-                            .rows_per_lane = 1,
-                            .max_lanes = 1,
-                            .most_bytes = machine_bytes()};
+    const pm_plan wanted = {
+        .graph = graph, .given = given, .rows_per_lane = 1, .max_lanes = 1, .most_bytes = machine_bytes()};
     return build(plan, &wanted);
 }
 

@@ -179,10 +179,10 @@ static pm_status add_source_node(pm_graph *program, const pm_graph *source, bool
         status = node->op->lower ? node->op->lower(program, training, &mapped, outputs)
                                  : pm_program_add(program, &mapped, outputs);
     for (uint32_t i = 0; i < node->output_count; i++) {
-        if (node->outputs[i] == PM_NO_VALUE)
+        if (node->outputs[i] == PM_NO_VALUE || status.code != PM_OK)
             continue;
         map[node->outputs[i]] = outputs[i];
-        if (status.code == PM_OK && outputs[i] != PM_NO_VALUE && !program->values[outputs[i]].name)
+        if (outputs[i] != PM_NO_VALUE && !program->values[outputs[i]].name)
             program->values[outputs[i]].name = source->values[node->outputs[i]].name; // source's: it outlives
     }
     return pm_wrap(status, "node %.64s (%s)", node->name, node->op->name);

@@ -69,6 +69,8 @@ pm_status pm_window_spec_read(const pm_node *node, const pm_tensor *x, const pm_
         status = read_list(node, "dilations", spec->axes, 1, spec->dilations);
     if (status.code == PM_OK)
         status = read_list(node, "pads", 2 * spec->axes, 0, pads);
+    if (status.code == PM_OK && !pm_shape_count(kernel, spec->axes, MAX_EXTENT, &(size_t){0}))
+        status = pm_fail(PM_UNSUPPORTED, "a window of more than %d elements", MAX_EXTENT);
     for (uint32_t d = 0; status.code == PM_OK && d < spec->axes; d++) {
         if (kernel[d] < 1 || kernel[d] > MAX_EXTENT || (weight && kernel[d] != spec->kernel[d]))
             return pm_fail(PM_INVALID, "kernel_shape is missing, out of range or not the weight's");

@@ -274,3 +274,87 @@ Test(op_gradients, recurrent_cells)
     check_recurrent("GRU", 3);
     check_recurrent("LSTM", 4);
 }
+
+static uint32_t indices_of(net n, const char *name, const int64_t *values, const int64_t *shape, size_t rank)
+{
+    pm_tensor tensor = graphs_tensor(PM_TYPE_I64, shape, rank);
+    tensor.data = pm_region_copy(n.graph->region, values, tensor.count * sizeof *values);
+    uint32_t value = PM_NO_VALUE;
+    NETS_OK(pm_graph_add_constant(n.graph, name, &tensor, &value));
+    return value;
+}
+
+Test(op_gradients, gathers_and_scatters_of_single_places_of_a_parameter)
+{
+    net n = open_net(17);
+    uint32_t p = graphs_param(n.graph, "p", GRAPHS_SHAPE(4, 12));
+    const int64_t first[] = {3, 1, 0, 2, 2, 1, 0, 3, 1, 1, 0, 2}, places[] = {1, -1};
+    uint32_t i = indices_of(n, "i", first, GRAPHS_SHAPE(1, 12));
+    check(n, graphs_node(
+                 n.graph, "Mul",
+                 GRAPHS_VALUES(n.features, graphs_node(n.graph, "GatherElements", GRAPHS_VALUES(p, i)))));
+    n = open_net(17);
+    p = graphs_param(n.graph, "p", GRAPHS_SHAPE(4, 12));
+    i = indices_of(n, "i", places, GRAPHS_SHAPE(2, 1));
+    const uint32_t rows = graphs_node(n.graph, "GatherND", GRAPHS_VALUES(p, i));
+    const int64_t axis = 0;
+    const uint32_t sum =
+        graphs_node(n.graph, "ReduceSum", GRAPHS_VALUES(rows, graphs_integers(n.graph, "axes", &axis, 1)));
+    check(n, shaped(n, graphs_node(n.graph, "Mul", GRAPHS_VALUES(n.features, sum)), GRAPHS_SHAPE(1, 12)));
+
+    n = open_net(17);
+    p = graphs_param(n.graph, "p", GRAPHS_SHAPE(1, 12));
+    const uint32_t u = graphs_param(n.graph, "u", GRAPHS_SHAPE(1, 2));
+    i = indices_of(n, "i", places, GRAPHS_SHAPE(1, 2));
+    const pm_attribute along = pm_attribute_int("axis", 1);
+    const uint32_t s = graphs_node_with(n.graph, "ScatterElements", GRAPHS_VALUES(p, i, u), &along, 1);
+    check(n, graphs_node(n.graph, "Mul", GRAPHS_VALUES(n.features, s)));
+}
+
+Test(op_gradients, running_sums)
+{
+    net n = open_net(17);
+    const int64_t axis = 1;
+    const uint32_t at = graphs_integers(n.graph, "axis", &axis, 1);
+    const pm_attribute flags[] = {pm_attribute_int("exclusive", 1), pm_attribute_int("reverse", 1)};
+    check(n, shaped(n, graphs_node_with(n.graph, "CumSum", GRAPHS_VALUES(n.features, at), flags, 2),
+                    GRAPHS_SHAPE(1, 12)));
+}
+
+Test(op_gradients, expansions_casts_and_blocks)
+{
+    net n = open_net(17);
+    const uint32_t wide = graphs_integers(n.graph, "wide", (const int64_t[]){1, 2, 12}, 3);
+    const uint32_t p = graphs_param(n.graph, "p", GRAPHS_SHAPE(1, 12));
+    const uint32_t e =
+        shaped(n, graphs_node(n.graph, "Expand", GRAPHS_VALUES(p, wide)), GRAPHS_SHAPE(1, 2, 12));
+    const int64_t axis = 1;
+    const uint32_t one = graphs_integers(n.graph, "one", &axis, 1);
+    const uint32_t row =
+        shaped(n, graphs_node(n.graph, "Unsqueeze", GRAPHS_VALUES(n.features, one)), GRAPHS_SHAPE(1, 1, 12));
+    check(n, shaped(n, graphs_node(n.graph, "Mul", GRAPHS_VALUES(row, e)), GRAPHS_SHAPE(1, 2, 12)));
+
+    n = open_net(17);
+    const uint32_t shape = graphs_integers(n.graph, "shape", (const int64_t[]){-1, 4, 1, 3}, 4);
+    const uint32_t deep = shaped(n, graphs_node(n.graph, "Reshape", GRAPHS_VALUES(n.features, shape)),
+                                 GRAPHS_SHAPE(1, 4, 1, 3));
+    const pm_attribute two = pm_attribute_int("blocksize", 2);
+    check(n, shaped(n, graphs_node_with(n.graph, "DepthToSpace", GRAPHS_VALUES(deep), &two, 1),
+                    GRAPHS_SHAPE(1, 1, 2, 6)));
+}
+
+// The loss node as the graph's output: one number for each row, held against a target by its square.
+Test(op_gradients, losses_that_are_nodes)
+{
+    static const int64_t classes[] = {1, 0, 3};
+    net n = open_net(17);
+    const uint32_t t = indices_of(n, "t", classes, GRAPHS_SHAPE(3));
+    const uint32_t weight = number(n.graph, "half", 0.5f);
+    const pm_attribute none = {.name = "reduction", .type = PM_ATTRIBUTE_STRING, .s = "none"};
+    const uint32_t loss = shaped(
+        n, graphs_node_with(n.graph, "SoftmaxCrossEntropyLoss", GRAPHS_VALUES(n.features, t), &none, 1),
+        GRAPHS_SHAPE(1));
+    const uint32_t scaled =
+        shaped(n, graphs_node(n.graph, "Mul", GRAPHS_VALUES(loss, weight)), GRAPHS_SHAPE(1));
+    check(n, shaped(n, graphs_node(n.graph, "Flatten", GRAPHS_VALUES(scaled)), GRAPHS_SHAPE(1, 1)));
+}

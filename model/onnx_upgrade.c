@@ -1,0 +1,79 @@
+#include "model/onnx_upgrade.h"
+
+#include "model/onnx.h"
+
+#include <string.h>
+
+static const struct {
+    const char *op;
+    int64_t until; // the last opset where it is an attribute
+    pm_onnx_move move;
+} MOVES[] = {
+    {"Clip", 10, {"min", 1}},     {"Clip", 10, {"max", 2}},       {"Pad", 10, {"pads", 1}},
+    {"Pad", 10, {"value", 2}},    {"ReduceSum", 12, {"axes", 1}}, {"Slice", 9, {"starts", 1}},
+    {"Slice", 9, {"ends", 2}},    {"Slice", 9, {"axes", 3}},      {"Split", 12, {"split", 1}},
+    {"Squeeze", 12, {"axes", 1}}, {"TopK", 9, {"k", 1}},          {"Unsqueeze", 12, {"axes", 1}},
+};
+
+// Operators whose meaning changed in ways that no move tells.
+static const char *const CHANGED[] = {"Resize", "Upsample", "Scatter"};
+
+const pm_onnx_move *pm_onnx_find_move(const char *op, const char *attribute, int64_t opset)
+{
+    for (size_t i = 0; i < sizeof MOVES / sizeof MOVES[0]; i++)
+        if (opset <= MOVES[i].until && strcmp(MOVES[i].op, op) == 0 &&
+            strcmp(MOVES[i].move.attribute, attribute) == 0)
+            return &MOVES[i].move;
+    return NULL;
+}
+
+static bool is_softmax(const char *op)
+{
+    return strcmp(op, "Softmax") == 0 || strcmp(op, "LogSoftmax") == 0;
+}
+
+bool pm_onnx_softmax_changes(const pm_graph *graph, const pm_node *node)
+{
+    if (graph->opset >= ONNX_OPSET || !is_softmax(node->op->name))
+        return false;
+    const pm_tensor *x = &graph->values[node->inputs[0]].tensor;
+    const int64_t axis = pm_node_int(node, "axis", 1);
+    return axis != -1 && (x->type == PM_TYPE_NONE || axis != (int64_t)x->rank - 1);
+}
+
+static bool can_upgrade(const pm_graph *graph, const pm_node *node)
+{
+    const char *op = node->op->name;
+    for (size_t i = 0; i < sizeof CHANGED / sizeof CHANGED[0]; i++)
+        if (strcmp(op, CHANGED[i]) == 0)
+            return false;
+    const pm_operator *new_form = pm_operator_find(node->op->domain, op, ONNX_OPSET);
+    if (!new_form || node->op->domain[0])
+        return new_form != NULL;
+    bool moves = is_softmax(op);
+    for (uint32_t i = 0; i < node->attribute_count; i++)
+        moves = moves || pm_onnx_find_move(op, node->attributes[i].name, graph->opset);
+    // Another entry of the table is another form: known here, or there is nothing to move.
+    return new_form == node->op || moves || node->attribute_count == 0;
+}
+
+bool pm_onnx_can_upgrade(const pm_graph *graph)
+{
+    for (size_t i = 0; i < graph->node_count; i++)
+        if (!can_upgrade(graph, &graph->nodes[i]))
+            return false;
+    return true;
+}
+
+const pm_tensor *pm_onnx_attribute_tensor(const pm_attribute *attribute, pm_region *region)
+{
+    const bool number = attribute->type == PM_ATTRIBUTE_FLOAT;
+    const int64_t *ints = attribute->type == PM_ATTRIBUTE_INTS ? attribute->ints : &attribute->i;
+    const size_t count = attribute->type == PM_ATTRIBUTE_INTS ? attribute->count : 1;
+    pm_tensor tensor = {.type = number ? PM_TYPE_F32 : PM_TYPE_I64, .rank = number ? 0 : 1, .count = count};
+    if (!number)
+        tensor.shape[0] = (int64_t)count;
+    tensor.data = number ? pm_region_copy(region, &attribute->f, sizeof attribute->f)
+                         : pm_region_copy(region, ints, count * sizeof *ints);
+    return tensor.data ? pm_region_copy(region, &tensor, sizeof tensor) : NULL;
+}
