@@ -2,6 +2,7 @@
 // multiple of the bytes: declared shapes cost nothing until data of that size is there.
 #include "model/names.h"
 #include "model/onnx.h"
+#include "model/onnx_external.h"
 #include "model/onnx_tensor.h"
 #include "model/program.h"
 
@@ -20,6 +21,8 @@ typedef struct initializer {
 
 typedef struct reader {
     pm_graph *graph;
+    const char *folder;   // of external data; NULL: they stay where they are
+    size_t external_left; // bytes of them that may still be read
     pm_wire graph_message;
     bool has_graph;
     initializer *tensors; // initializers, sorted by name
@@ -153,6 +156,11 @@ static pm_status use_tensor(reader *r, initializer *t, bool setting, uint32_t *v
         status = pm_onnx_name(t->name, "an initializer", name);
         if (status.code == PM_OK)
             status = pm_onnx_tensor_read(t->message, name, r->graph->region, &read, &external);
+        if (status.code == PM_OK && external && r->folder) {
+            status = pm_onnx_external_read(t->message, name, r->folder, r->graph->region, &read,
+                                           &r->external_left);
+            external = false;
+        }
         if (status.code == PM_OK && external && (read.type != PM_TYPE_F32 || setting))
             status = pm_fail(PM_UNSUPPORTED, "initializer %.64s is no parameter but external", name);
         if (status.code == PM_OK)
@@ -547,7 +555,15 @@ static pm_status read_graph(reader *r, const void *bytes, size_t size)
 
 pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size)
 {
-    reader r = {.graph = pm_graph_create(), .names = pm_names_create()};
+    return pm_graph_read_onnx_in(graph, bytes, size, NULL);
+}
+
+pm_status pm_graph_read_onnx_in(pm_graph **graph, const void *bytes, size_t size, const char *folder)
+{
+    reader r = {.graph = pm_graph_create(),
+                .folder = folder,
+                .external_left = PM_ONNX_EXTERNAL_MAX,
+                .names = pm_names_create()};
     pm_status status = r.graph && r.names ? read_graph(&r, bytes, size) : pm_fail(PM_NO_MEMORY, "a graph");
     free(r.tensors);
     pm_names_destroy(&r.names);
