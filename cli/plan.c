@@ -18,7 +18,7 @@ static const char USAGE[] =
     "  --profile    runs it on random numbers and prints the median time of each task\n"
     "  --svg FILE   draws the graph and the memory over time\n";
 
-enum { ROWS_MAX = 1 << 20, MODEL_MAX = 1 << 30, REPETITIONS = 21 };
+enum { ROWS_MAX = 1 << 20, REPETITIONS = 21 };
 
 typedef struct arguments {
     const char *model, *svg;
@@ -33,26 +33,6 @@ typedef struct source {
     uint32_t rows, lanes;
 } source;
 
-static pm_status read_file(const char *path, void **bytes, size_t *size)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return pm_fail_errno("%s", path);
-    pm_status status = pm_ok();
-    const long end = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    if (end < 0 || fseek(file, 0, SEEK_SET) != 0)
-        status = pm_fail_errno("%s", path);
-    else if (end > MODEL_MAX)
-        status = pm_fail(PM_INVALID, "%s is larger than %d bytes", path, MODEL_MAX);
-    else if (!(*bytes = malloc((size_t)end + 1)))
-        status = pm_fail(PM_NO_MEMORY, "%s", path);
-    else if (fread(*bytes, 1, (size_t)end, file) != (size_t)end)
-        status = pm_fail(PM_IO, "%s: cannot be read", path);
-    *size = (size_t)end;
-    fclose(file);
-    return status;
-}
-
 static bool is_job(const char *path)
 {
     const char *dot = strrchr(path, '.');
@@ -61,12 +41,7 @@ static bool is_job(const char *path)
 
 static pm_status read_onnx(source *s, const char *path)
 {
-    void *bytes = NULL;
-    size_t size = 0;
-    pm_status status = read_file(path, &bytes, &size);
-    if (status.code == PM_OK)
-        status = pm_wrap(pm_graph_read_onnx(&s->graph, bytes, size), "%s", path);
-    free(bytes);
+    pm_status status = pm_graph_load_onnx(&s->graph, path);
     if (status.code != PM_OK)
         return status;
     uint32_t rank = 0;

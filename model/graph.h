@@ -88,3 +88,12 @@ pm_status pm_graph_write_onnx(const pm_graph *graph, const char *weights_file, c
 // or external (initial is NULL: bind them, see pm_plan_bind); scalars, other types and settings of operators
 // are constants. The caller owns *graph.
 pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size) PM_CHECKED;
+
+// The same with external data of any type, which are read from files in folder (the model's) or below it, at
+// most 8 GiB of them: PM_INVALID when a path leads elsewhere, PM_IO when a file cannot be opened, PM_CORRUPT
+// when it is too short.
+pm_status pm_graph_read_onnx_in(pm_graph **graph, const void *bytes, size_t size,
+                                const char *folder) PM_CHECKED;
+
+// The same for a file at path, of at most 2 GiB, and the folder that it lies in.
+pm_status pm_graph_load_onnx(pm_graph **graph, const char *path) PM_CHECKED;

@@ -92,13 +92,73 @@ static void panel_product(const pm_panel *p)
     }
 }
 
+// A square of VECTOR x VECTOR elements turned over its diagonal, in log2(VECTOR) exchanges of halves between
+// rows at growing distance (Eklundh, "A Fast Computer Method for Matrix Transposing", 1972).
+#define EXCHANGE(distance, first, second)                                                                    \
+    for (size_t i = 0; i < VECTOR; i++)                                                                      \
+        if (!(i & (distance))) {                                                                             \
+            const vector a = rows[i], b = rows[i + (distance)];                                              \
+            rows[i] = __builtin_shufflevector(a, b, first);                                                  \
+            rows[i + (distance)] = __builtin_shufflevector(a, b, second);                                    \
+        }
+#if defined(__AVX512F__)
+#define FIRST_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
+#define SECOND_1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
+#define FIRST_2 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define SECOND_2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define FIRST_4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
+#define SECOND_4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
+#define FIRST_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define SECOND_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#elif defined(__AVX2__)
+#define FIRST_1 0, 8, 2, 10, 4, 12, 6, 14
+#define SECOND_1 1, 9, 3, 11, 5, 13, 7, 15
+#define FIRST_2 0, 1, 8, 9, 4, 5, 12, 13
+#define SECOND_2 2, 3, 10, 11, 6, 7, 14, 15
+#define FIRST_4 0, 1, 2, 3, 8, 9, 10, 11
+#define SECOND_4 4, 5, 6, 7, 12, 13, 14, 15
+#else
+#define FIRST_1 0, 4, 2, 6
+#define SECOND_1 1, 5, 3, 7
+#define FIRST_2 0, 1, 4, 5
+#define SECOND_2 2, 3, 6, 7
+#endif
+
+static inline void transpose_square(const float *x, size_t x_stride, float *to)
+{
+    vector rows[VECTOR];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < VECTOR; i++)
+        rows[i] = *(const vector *)(x + i * x_stride);
+#pragma GCC unroll 16
+    EXCHANGE(1, FIRST_1, SECOND_1)
+#pragma GCC unroll 16
+    EXCHANGE(2, FIRST_2, SECOND_2)
+#ifdef FIRST_4
+#pragma GCC unroll 16
+    EXCHANGE(4, FIRST_4, SECOND_4)
+#endif
+#ifdef FIRST_8
+#pragma GCC unroll 16
+    EXCHANGE(8, FIRST_8, SECOND_8)
+#endif
+#pragma GCC unroll 16
+    for (size_t i = 0; i < VECTOR; i++)
+        *(vector *)(to + i * PANEL) = rows[i];
+}
+
 static void pack_panel(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel)
 {
-    for (size_t k = 0; k < depth; k++, panel += PANEL) {
-        for (size_t j = 0; j < rows; j++)
-            panel[j] = x[j * x_stride + k];
+    const size_t squares = rows / VECTOR * VECTOR, deep = depth / VECTOR * VECTOR;
+    for (size_t k = 0; k < deep; k += VECTOR)
+        for (size_t j = 0; j < squares; j += VECTOR)
+            transpose_square(x + j * x_stride + k, x_stride, panel + k * PANEL + j);
+    for (size_t k = 0; k < depth; k++) {
+        float *to = panel + k * PANEL;
+        for (size_t j = k < deep ? squares : 0; j < rows; j++)
+            to[j] = x[j * x_stride + k];
         for (size_t j = rows; j < PANEL; j++)
-            panel[j] = 0;
+            to[j] = 0;
     }
 }
 

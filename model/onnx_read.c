@@ -2,6 +2,7 @@
 // multiple of the bytes: declared shapes cost nothing until data of that size is there.
 #include "model/names.h"
 #include "model/onnx.h"
+#include "model/onnx_external.h"
 #include "model/onnx_tensor.h"
 #include "model/program.h"
 
@@ -20,6 +21,8 @@ typedef struct initializer {
 
 typedef struct reader {
     pm_graph *graph;
+    const char *folder;   // of external data; NULL: they stay where they are
+    size_t external_left; // bytes of them that may still be read
     pm_wire graph_message;
     bool has_graph;
     initializer *tensors; // initializers, sorted by name
@@ -155,6 +158,11 @@ static pm_status use_tensor(reader *r, initializer *t, bool setting, uint32_t *v
         status = pm_onnx_name(t->name, "an initializer", name);
         if (status.code == PM_OK)
             status = pm_onnx_tensor_read(t->message, name, r->graph->region, &read, &external);
+        if (status.code == PM_OK && external && r->folder) {
+            status = pm_onnx_external_read(t->message, name, r->folder, r->graph->region, &read,
+                                           &r->external_left);
+            external = false;
+        }
         if (status.code == PM_OK && external && (read.type != PM_TYPE_F32 || setting))
             status = pm_fail(PM_UNSUPPORTED, "initializer %.64s is no parameter but external", name);
         if (status.code == PM_OK)
@@ -500,63 +508,6 @@ static pm_status read_nodes(reader *r)
     return status;
 }
 
-// The outputs' values (outputs) in a program of rows rows, which checks types and shapes of everything.
-static pm_status try_rows(const pm_graph *graph, uint32_t rows, pm_value *outputs)
-{
-    pm_graph *program = NULL;
-    pm_tensor *inputs = calloc(graph->input_count + 1, sizeof *inputs);
-    pm_status status = inputs ? pm_program_lane(graph, rows, inputs) : pm_fail(PM_NO_MEMORY, "inputs");
-    if (status.code == PM_OK)
-        status = pm_program_create(&program, graph, inputs, false);
-    for (size_t i = 0; status.code == PM_OK && i < graph->output_count; i++)
-        outputs[i] = program->values[program->outputs[i]];
-    free(inputs);
-    pm_graph_destroy(&program);
-    return status;
-}
-
-// Whether the second shape is the first for twice as many rows, along the first extent. A graph that writes
-// its batch into a Reshape is found out here.
-static bool follows_rows(const pm_value *one, const pm_value *two)
-{
-    pm_tensor wanted = one->tensor;
-    if (wanted.rank > 0 && !one->shared)
-        wanted.shape[0] *= 2;
-    return pm_shape_equal(&wanted, &two->tensor);
-}
-
-// Takes the outputs' types and shapes from the program of one row.
-static pm_status set_outputs(pm_graph *graph, const pm_value *one, const pm_value *two)
-{
-    for (size_t i = 0; i < graph->output_count; i++) {
-        char text[2][128];
-        pm_value *v = &graph->values[graph->outputs[i]];
-        if (!follows_rows(&one[i], &two[i]))
-            return pm_fail(PM_UNSUPPORTED, "output %.64s has shape %s for one row and %s for two", v->name,
-                           pm_shape_text(one[i].tensor.shape, one[i].tensor.rank, text[0], sizeof text[0]),
-                           pm_shape_text(two[i].tensor.shape, two[i].tensor.rank, text[1], sizeof text[1]));
-        if (v->tensor.type != PM_TYPE_NONE)
-            continue; // an input or a constant
-        v->tensor = one[i].tensor;
-        v->tensor.data = NULL;
-        v->batched = !one[i].shared && v->tensor.rank > 0 && v->tensor.shape[0] == 1;
-    }
-    return pm_ok();
-}
-
-static pm_status check_shapes(pm_graph *graph)
-{
-    const size_t count = graph->output_count;
-    pm_value *outputs = calloc(2 * count + 1, sizeof *outputs); // for one row, then for two
-    pm_status status = outputs ? try_rows(graph, 1, outputs) : pm_fail(PM_NO_MEMORY, "outputs");
-    if (status.code == PM_OK)
-        status = try_rows(graph, 2, outputs + count);
-    if (status.code == PM_OK)
-        status = set_outputs(graph, outputs, outputs + count);
-    free(outputs);
-    return status;
-}
-
 static pm_status read_graph(reader *r, const void *bytes, size_t size)
 {
     pm_status status = read_model(r, pm_wire_open(bytes, size));
@@ -569,12 +520,13 @@ static pm_status read_graph(reader *r, const void *bytes, size_t size)
     if (status.code == PM_OK)
         status = read_interface(r, ONNX_GRAPH_OUTPUT);
     if (status.code == PM_OK && !r->given)
-        status = check_shapes(r->graph);
+        status = pm_program_check_rows(r->graph);
     return status.code == PM_OK ? pm_graph_finish(r->graph) : status;
 }
 
 static pm_status read_all(reader *r, pm_graph **graph, const void *bytes, size_t size)
 {
+    r->external_left = PM_ONNX_EXTERNAL_MAX;
     r->graph = pm_graph_create();
     r->names = pm_names_create();
     pm_status status = r->graph && r->names ? read_graph(r, bytes, size) : pm_fail(PM_NO_MEMORY, "a graph");
@@ -589,7 +541,12 @@ static pm_status read_all(reader *r, pm_graph **graph, const void *bytes, size_t
 
 pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size)
 {
-    reader r = {0};
+    return pm_graph_read_onnx_in(graph, bytes, size, NULL);
+}
+
+pm_status pm_graph_read_onnx_in(pm_graph **graph, const void *bytes, size_t size, const char *folder)
+{
+    reader r = {.folder = folder};
     return read_all(&r, graph, bytes, size);
 }
 

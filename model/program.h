@@ -21,3 +21,7 @@ pm_status pm_program_infer(const pm_graph *graph, const pm_node *node, pm_tensor
 
 // Drops the nodes that neither the program's outputs nor keep (values) need, and the outputs nobody reads.
 pm_status pm_program_prune(pm_graph *program, const uint32_t *keep, size_t keep_count) PM_CHECKED;
+
+// Sets types and shapes of source's outputs from its programs of one row and of two. PM_UNSUPPORTED names an
+// output that does not grow with the rows, as when the batch is written into a Reshape.
+pm_status pm_program_check_rows(pm_graph *source) PM_CHECKED;
