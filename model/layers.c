@@ -1,7 +1,5 @@
 // From the short layer list of a job to a graph.
-#include "core/digest.h"
 #include "core/rng.h"
-#include "core/text.h"
 #include "model/onnx.h"
 #include "model/operators.h"
 #include "model/program.h"
@@ -32,8 +30,6 @@ static const kind KINDS[] = {
 };
 
 enum { KIND_COUNT = sizeof KINDS / sizeof KINDS[0], LAYER_INPUTS = 5, LAYER_ATTRIBUTES = 4 };
-
-#define MODEL_MAX_BYTES ((size_t)1 << 31) // of a protobuf message
 
 typedef struct builder {
     pm_graph *graph;
@@ -258,29 +254,22 @@ static pm_status check_trainable(const pm_graph *g)
                        pm_graph_inputs(g), pm_graph_outputs(g));
     if (pm_graph_input(g, 0)->type != PM_TYPE_F32)
         return pm_fail(PM_UNSUPPORTED, "input %.64s is not float32", pm_graph_input_name(g));
-    for (size_t i = 0; i < pm_graph_param_count(g); i++)
-        if (!pm_graph_param(g, i)->initial)
-            return pm_fail(PM_UNSUPPORTED, "parameter %.64s is external data", pm_graph_param(g, i)->name);
     return pm_ok();
 }
 
 static pm_status read_model(pm_graph **graph, const pm_job_model *model)
 {
-    char *bytes = NULL, digest[PM_DIGEST_HEX];
-    size_t size;
+    char digest[PM_DIGEST_HEX];
     pm_graph *g = NULL;
-    pm_status status = pm_read_file(model->onnx, MODEL_MAX_BYTES, &bytes, &size);
+    pm_status status = pm_graph_load_onnx(&g, model->onnx);
     if (status.code != PM_OK)
         return status; // names the file
-    status = pm_digest_bytes(bytes, size, digest);
+    status = model->digest[0] ? pm_graph_digest_onnx(g, model->onnx, digest) : status;
     if (status.code == PM_OK && model->digest[0] && strcmp(digest, model->digest) != 0)
         status =
             pm_fail(PM_CORRUPT, "this copy has digest %.12s, the coordinator's %.12s", digest, model->digest);
     if (status.code == PM_OK)
-        status = pm_graph_read_onnx(&g, bytes, size);
-    if (status.code == PM_OK)
         status = check_trainable(g);
-    free(bytes);
     if (status.code != PM_OK)
         pm_graph_destroy(&g);
     *graph = g;
