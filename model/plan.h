@@ -52,7 +52,7 @@ typedef struct pm_step {
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows) PM_CHECKED;
 
-// The same with at most most_bytes of memory for buffers. Where keeping every activation needs more, some are
+// The same with at most most_bytes of memory for buffers, 0: what the machine has. Where keeping every activation needs more, some are
 // made again by the backward pass, as many as it takes (pm_plan_segments); the bits stay the same.
 pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
                                          uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,

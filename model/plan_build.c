@@ -222,8 +222,7 @@ static size_t machine_bytes(void)
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows)
 {
-    return pm_plan_create_training_within(plan, graph, loss, rows_per_lane, max_lanes, total_rows,
-                                          machine_bytes());
+    return pm_plan_create_training_within(plan, graph, loss, rows_per_lane, max_lanes, total_rows, 0);
 }
 
 pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
@@ -242,7 +241,7 @@ pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, 
                       .loss = loss,
                       .rows_per_lane = rows_per_lane,
                       .max_lanes = max_lanes,
-                      .most_bytes = most_bytes,
+                      .most_bytes = most_bytes ? most_bytes : machine_bytes(),
                       .loss_scale = 1 / (float)total_rows};
     pm_status status = pm_fail(PM_NO_MEMORY, "no room");
     for (size_t i = 0; status.code == PM_NO_MEMORY && i < sizeof segments / sizeof segments[0]; i++) {
@@ -252,7 +251,7 @@ pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, 
     if (status.code == PM_NO_MEMORY && least != SIZE_MAX)
         status = pm_fail(PM_NO_MEMORY,
                          "a step needs %zu bytes even where it makes activations again, it may have %zu",
-                         least, most_bytes);
+                         least, wanted.most_bytes);
     return pm_wrap(status, "training plan");
 }
 
