@@ -91,8 +91,11 @@ typedef struct pm_layer {
 typedef enum pm_loss {
     PM_LOSS_SOFTMAX_CROSS_ENTROPY,
     PM_LOSS_MEAN_SQUARED_ERROR,
-    PM_LOSS_SOFT_CROSS_ENTROPY // against a weight for each class; has no name in a job, which softens its
-                               // targets instead
+    PM_LOSS_SOFT_CROSS_ENTROPY, // against a weight for each class; has no name in a job, which softens its
+                                // targets instead
+    PM_LOSS_L1,                 // model/losses.h says what each is
+    PM_LOSS_BINARY_CROSS_ENTROPY,
+    PM_LOSS_BPR
 } pm_loss;
 
 // Either onnx, or input and layers.

@@ -103,6 +103,47 @@ pm_status pm_onnx_drop_unread(pm_graph *graph)
     return pm_ok();
 }
 
+// Which values have an influence on an output that can be differentiated.
+static void find_influence(const pm_graph *graph, bool *matters)
+{
+    for (size_t i = 0; i < graph->output_count; i++)
+        matters[graph->outputs[i]] = true;
+    for (size_t n = graph->node_count; n-- > 0;) {
+        const pm_node *node = &graph->nodes[n];
+        bool passes = false;
+        for (uint32_t i = 0; i < node->output_count; i++)
+            passes = passes || (node->outputs[i] != PM_NO_VALUE && matters[node->outputs[i]]);
+        passes = passes && (node->op->gradient || node->op->lower);
+        for (uint32_t i = 0; passes && i < node->input_count; i++)
+            if (node->inputs[i] != PM_NO_VALUE)
+                matters[node->inputs[i]] = true;
+    }
+}
+
+pm_status pm_onnx_keep_trainable(pm_graph *graph)
+{
+    bool *matters = calloc(graph->value_count + 1, sizeof *matters);
+    size_t kept = 0;
+    if (!matters)
+        return pm_fail(PM_NO_MEMORY, "%zu values", graph->value_count);
+    find_influence(graph, matters);
+    for (size_t i = 0; i < graph->param_count; i++) {
+        const uint32_t value = graph->param_values[i];
+        pm_value *v = &graph->values[value];
+        if (matters[value] || !v->tensor.data) {
+            v->param = (int64_t)kept;
+            graph->params[kept] = graph->params[i];
+            graph->param_values[kept++] = value;
+        } else {
+            v->param = PM_NO_PARAM;
+            v->constant = true;
+        }
+    }
+    graph->param_count = kept;
+    free(matters);
+    return pm_ok();
+}
+
 // "NAME.float32", for the value of a float32 beside the one of half floats.
 static const char *wide_name(pm_onnx_reader *r, const char *name)
 {

@@ -246,6 +246,8 @@ static pm_status read_graph(pm_onnx_reader *r, pm_onnx_scope *scope)
     if (status.code == PM_OK && !r->given)
         status = pm_onnx_drop_unread(r->graph);
     if (status.code == PM_OK && !r->given)
+        status = pm_onnx_keep_trainable(r->graph);
+    if (status.code == PM_OK && !r->given)
         status = pm_program_check_rows(r->graph);
     return status.code == PM_OK ? pm_graph_finish(r->graph) : status;
 }

@@ -138,6 +138,9 @@ pm_status pm_onnx_settle_node(pm_graph *graph, pm_node *node, pm_attribute *attr
 // Drops the statistics and masks at the end of outputs that no node and no output of the graph reads.
 pm_status pm_onnx_drop_unread(pm_graph *graph) PM_CHECKED;
 
+// Makes constants again of the parameters that no output can be differentiated by, such as masks.
+pm_status pm_onnx_keep_trainable(pm_graph *graph) PM_CHECKED;
+
 // Casts an input of half floats for those who read it, an output for the type that it is declared with.
 pm_status pm_onnx_widen_input(pm_onnx_reader *r, uint32_t *value) PM_CHECKED;
 pm_status pm_onnx_narrow_output(pm_onnx_reader *r, pm_type declared, uint32_t *value) PM_CHECKED;

@@ -41,12 +41,12 @@ typedef struct pm_step {
     uint32_t lane_count;        // power of two, at most max_lanes
     const pm_step_hooks *hooks; // may be NULL
     double loss;                // out: sum over the block of per-row losses, along the tree
-    uint64_t correct;           // out: rows whose largest output is the class (0 for mean squared error)
+    uint64_t correct;           // out: rows whose output is right (0 where the loss does not judge)
 } pm_step;
 
 // A plan of lane blocks of at most max_lanes (a power of two) lanes of rows_per_lane rows. Gradients are of
-// the mean loss over total_rows, the batch of the whole step. Row losses are softmax cross-entropy, or the
-// mean of the squared differences of a row's outputs; they are of the graph's first output. PM_INVALID when
+// the mean loss over total_rows, the batch of the whole step. Row losses (model/losses.h) are of the graph's
+// first output. PM_INVALID when
 // no differentiable path leads from the loss to any parameter. The graph must outlive the plan. The caller
 // owns *plan.
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
@@ -67,8 +67,7 @@ uint32_t pm_plan_segments(const pm_plan *plan);
 float *pm_plan_input(pm_plan *plan);
 void *pm_plan_input_at(pm_plan *plan, size_t index);
 
-// int32_t classes (rows) for cross-entropy; float (rows, outputs), weights of classes, for soft
-// cross-entropy, or wanted outputs for mean squared error.
+// int32_t classes (rows) or float (rows, outputs) by the loss's pm_target: see model/losses.h.
 void *pm_plan_target(pm_plan *plan);
 
 // Where the caller writes the parameter's current values; filled with the graph's initial values at first.

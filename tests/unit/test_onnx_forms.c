@@ -164,3 +164,19 @@ Test(onnx_forms, a_newer_ir_version_is_refused_with_what_to_do)
     models_refused((models_parts){.graph = convolves, .ir_version = 9}, PM_UNSUPPORTED,
                    "IR version 9, built for up to 8: export it for opset 17 or an older one");
 }
+
+static void masks(pm_wire_out *out)
+{
+    models_tensor(out, "mask", PM_TYPE_F32, 2, ONES);
+    models_tensor(out, "w", PM_TYPE_F32, 2, FOURS);
+    models_node(out, NODE, "Equal", "mask w", "hit");
+    models_node(out, NODE, "Where", "hit x w", "y");
+}
+
+Test(onnx_forms, what_no_output_can_be_differentiated_by_is_no_parameter)
+{
+    pm_graph *graph = read_good((models_parts){.graph = masks});
+    cr_assert_eq(pm_graph_param_count(graph), 1);
+    cr_assert_str_eq(pm_graph_param(graph, 0)->name, "w");
+    models_gives(graph, 4, 4);
+}
