@@ -1,4 +1,5 @@
 // Steps and requests; plan_build.c makes the plan, plan_run.c runs its tasks.
+#include "model/losses.h"
 #include "model/plan_impl.h"
 
 #include <inttypes.h>
@@ -13,7 +14,7 @@ static pm_status check_step(const pm_plan *plan, const pm_step *step)
     if (lanes == 0 || (lanes & (lanes - 1)) || lanes > plan->max_lanes || step->first_lane % lanes)
         return pm_fail(PM_INVALID, "lanes [%u, +%u) are no aligned block of at most %u", step->first_lane,
                        lanes, plan->max_lanes);
-    if (plan->loss != PM_LOSS_SOFTMAX_CROSS_ENTROPY)
+    if (pm_loss_kind_of(plan->loss)->target != PM_TARGET_CLASS)
         return pm_ok();
     const int32_t *classes = pm_plan_memory(plan, plan->target);
     size_t count = pm_graph_output_count(plan->graph);
@@ -35,14 +36,14 @@ static void read_loss(const pm_plan *plan)
     pm_step *step = plan->step;
     const double *row_loss = pm_plan_memory(plan, plan->row_loss);
     const uint8_t *correct = pm_plan_memory(plan, plan->correct);
-    const bool classes = plan->loss != PM_LOSS_MEAN_SQUARED_ERROR;
+    const bool judges = pm_loss_kind_of(plan->loss)->judges;
     double lanes[PM_MAX_LANES];
     step->correct = 0;
     for (uint32_t lane = 0; lane < plan->lanes; lane++) {
         lanes[lane] = 0;
         for (uint32_t r = 0; r < plan->rows_per_lane; r++) {
             lanes[lane] += row_loss[lane * plan->rows_per_lane + r];
-            step->correct += classes && correct[lane * plan->rows_per_lane + r];
+            step->correct += judges && correct[lane * plan->rows_per_lane + r];
         }
     }
     step->loss = tree_sum(lanes, plan->lanes);
@@ -253,6 +254,11 @@ const float *pm_plan_gradient(const pm_plan *plan, size_t param)
 size_t pm_plan_bytes(const pm_plan *plan)
 {
     return pm_arena_size(plan->arena);
+}
+
+uint32_t pm_plan_segments(const pm_plan *plan)
+{
+    return plan->segments;
 }
 
 size_t pm_plan_bytes_unshared(const pm_plan *plan)
