@@ -45,6 +45,17 @@ typedef struct pm_panel {
     bool relu;         // NaN stays NaN
 } pm_panel;
 
+// One row of outputs of a pool over pixels whose channels lie side by side.
+typedef struct pm_channel_pool {
+    size_t channels, stride;   // from pixel to pixel, of x, y and where alike
+    size_t kernel_h, kernel_w; // windows side by side
+    size_t outputs, width;     // pixels of a row of y, of x
+    const float *x;            // (kernel_h, width, stride)
+    float *y;                  // (outputs, stride)
+    int32_t *where;            // (outputs, stride); NULL when not wanted
+    int32_t first;             // the index of x's first pixel in its plane
+} pm_channel_pool;
+
 // Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
 // sums are added pairwise at the end.
 enum { PM_SUMS = 16 };
@@ -105,6 +116,7 @@ typedef struct pm_kernels {
     void (*unroll_backward)(const pm_window *w, const float *columns, float *image); // overwrites image
     // where[o]: index in its plane of the first largest element; NULL when not wanted.
     void (*max_pool)(const pm_window *w, const float *x, float *y, int32_t *where);
+    void (*max_channels)(const pm_channel_pool *pool); // the same values and indices as max_pool
     void (*max_pool_backward)(const pm_window *w, const int32_t *where, const float *dy, float *dx);
     void (*average_pool)(const pm_window *w, const float *x, float *y);
     void (*average_pool_backward)(const pm_window *w, const float *dy, float *dx);
