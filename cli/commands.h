@@ -16,6 +16,7 @@ int pm_cli_router(int argc, char **argv);
 int pm_cli_infer(int argc, char **argv);
 int pm_cli_serve(int argc, char **argv);
 int pm_cli_query(int argc, char **argv);
+int pm_cli_bench(int argc, char **argv);
 int pm_cli_conformance(int argc, char **argv);
 int pm_cli_gradient(int argc, char **argv);
 int pm_cli_convert(int argc, char **argv);

@@ -32,6 +32,7 @@ static const command COMMANDS[] = {
     {"query", pm_cli_query, "send one request and print the answer"},
     {"gradient", pm_cli_gradient, "one step of a model over given rows: its loss and gradients"},
     {"convert", pm_cli_convert, "write a model for other tools, parameters beside it"},
+    {"bench", pm_cli_bench, "what the machine can do and how near the engine comes to it"},
     {"conformance", pm_cli_conformance, "run the ONNX backend suite against this engine"},
 };
 

@@ -33,7 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PM_MAX_RANK = 8, PM_MAX_LANES = 256 };
+enum { PM_MAX_RANK = 8, PM_MAX_LANES = 256, PM_MAX_NESTING = 4 };
 
 typedef enum pm_op {
     PM_OP_GEMM,
@@ -46,21 +46,46 @@ typedef enum pm_op {
     PM_OP_AVERAGE_POOL,
     PM_OP_BATCH_NORMALIZATION,
     PM_OP_FLATTEN,
-    PM_OP_SOFTMAX
+    PM_OP_SOFTMAX,
+    PM_OP_GELU,
+    PM_OP_GLOBAL_AVERAGE_POOL,
+    PM_OP_RESIDUAL,
+    PM_OP_MATMUL,
+    PM_OP_LAYER_NORMALIZATION,
+    PM_OP_EMBEDDING,
+    PM_OP_POSITION_EMBEDDING,
+    PM_OP_ATTENTION,
+    PM_OP_TRANSFORMER,
+    PM_OP_LSTM,
+    PM_OP_GRU
 } pm_op;
 
 // One entry of model.layers; which fields matter depends on op (0 means the default in brackets).
+//
+// What is not an ONNX operator of its name: GlobalAveragePool (N, C, H, W) gives (N, C). Residual adds what
+// its layers and its shortcut (none: nothing changes) make of the same input. MatMul, (N, ..., in) to (N,
+// ..., units), has a bias. Embedding, whole numbers (N, T) to (N, T, units), is the first layer: the model's
+// input is int64. PositionEmbedding adds a vector for each place of (N, T, C). Attention is multi-head
+// self-attention over (N, T, C), each place seeing itself and those before it. Transformer is a block of
+// GPT-2: x + Attention(norm x), then x + MatMul(Gelu(MatMul(norm x))). LSTM and GRU give (N, T, units) of (N,
+// T, C).
 typedef struct pm_layer {
     pm_op op;
-    uint32_t units;    // Gemm: outputs
+    uint32_t units;    // Gemm, MatMul, Embedding, LSTM, GRU: outputs; Transformer: of the inner one [4 C]
     uint32_t channels; // Conv: output channels
     uint32_t kernel;   // Conv, pools: square window
     uint32_t stride;   // Conv [1], pools [kernel]
     uint32_t pad;      // Conv, pools: zeros on each side [0]
-    bool no_bias;      // Gemm, Conv
-    double ratio;      // Dropout: fraction dropped, 0 <= ratio < 1 [0.5]
-    double epsilon;    // BatchNormalization [1e-5]
+    bool no_bias;      // Gemm, MatMul, Conv, Attention, Transformer (its norms have one)
+    double ratio;      // fraction dropped, 0 <= ratio < 1: Dropout [0.5]; Transformer, of both additions [0]
+    double epsilon;    // BatchNormalization, LayerNormalization, Transformer [1e-5]
     double momentum;   // BatchNormalization: weight of the old running value [0.9]
+    uint32_t heads;    // Attention, Transformer: a divisor of C
+    bool full;         // Attention, Transformer: each place sees all
+    uint32_t vocabulary;                // Embedding: how many different numbers
+    bool last;                          // LSTM, GRU: gives the last place alone, (N, units)
+    struct pm_layer *layers, *shortcut; // Residual; at most PM_MAX_NESTING deep
+    uint32_t layer_count, shortcut_count;
 } pm_layer;
 
 typedef enum pm_loss {
@@ -198,5 +223,6 @@ bool pm_job_validates(const pm_job *job);
 // The factor of the learning rate of a parameter.
 double pm_job_rate_factor(const pm_job_optimizer *optimizer, const char *parameter);
 
-// The ONNX operator name of a layer kind: "Conv".
+// What a job calls a layer kind: "Conv"; a change to training rows: "flip".
 const char *pm_op_name(pm_op op);
+const char *pm_augment_name(pm_augment_op op);

@@ -36,6 +36,7 @@ static pm_window backward_window(const pm_window *w)
 // Extents of a direct pass, in elements.
 typedef struct extents {
     size_t depth, outputs;      // window elements of all channels; output channels
+    size_t gap;                 // zeros before each row, which pad the end of the row above as well
     size_t padded_width, plane; // of the padded image
     size_t pixels;              // from the first output pixel to the last, at the padded width
     size_t columns;             // pixels rounded up to whole panels
@@ -46,11 +47,13 @@ static extents direct_extents(const pm_kernels *kernels, const pm_window *w)
 {
     extents e = {.depth = (size_t)(w->channels * w->kernel_h * w->kernel_w),
                  .outputs = (size_t)w->out_channels};
-    e.padded_width = (size_t)(w->width + w->pad_left + w->pad_right);
+    e.gap = (size_t)(w->pad_left > w->pad_right ? w->pad_left : w->pad_right);
+    e.padded_width = (size_t)w->width + e.gap;
     e.plane = e.padded_width * (size_t)(w->height + w->pad_top + w->pad_bottom);
     e.pixels = (size_t)(w->out_height - 1) * e.padded_width + (size_t)w->out_width;
     e.columns = (e.pixels + kernels->panel - 1) / kernels->panel * kernels->panel;
-    e.padded_count = (size_t)w->channels * e.plane + kernels->panel;
+    // The last row's end is padded by what follows.
+    e.padded_count = (size_t)w->channels * e.plane + 2 * e.gap + kernels->panel;
     return e;
 }
 
@@ -95,7 +98,7 @@ static void set_element_offsets(const pm_window *w, const extents *e, size_t *of
     for (size_t c = 0; c < (size_t)w->channels; c++)
         for (size_t i = 0; i < (size_t)w->kernel_h; i++)
             for (size_t j = 0; j < (size_t)w->kernel_w; j++)
-                *offsets++ = c * e->plane + i * e->padded_width + j;
+                *offsets++ = c * e->plane + i * e->padded_width + j + e->gap - (size_t)w->pad_left;
 }
 
 // The borders are zeroed once for many images: pad_image writes the inside only.
@@ -107,7 +110,7 @@ static void clear_padded(const extents *e, float *padded)
 static void pad_image(const pm_window *w, const extents *e, const float *image, float *padded)
 {
     size_t width = (size_t)w->width;
-    padded += (size_t)w->pad_top * e->padded_width + (size_t)w->pad_left;
+    padded += (size_t)w->pad_top * e->padded_width + e->gap;
     for (size_t c = 0; c < (size_t)w->channels; c++, padded += e->plane)
         for (size_t y = 0; y < (size_t)w->height; y++, image += width)
             memcpy(padded + y * e->padded_width, image, width * sizeof *image);

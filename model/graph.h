@@ -40,15 +40,18 @@ typedef struct pm_port {
     size_t count; // product of shape
 } pm_port;
 
-// Builds the graph of job->model, or loads it from the ONNX file that job->model.onnx names: with one float32
+// Builds the graph of job->model, or reads it from the ONNX file that job->model.onnx names: with one float32
 // input and output, and of job->model.digest (see pm_graph_digest_onnx) where that is set. From layers: the
 // last value is named "logits" when the loss is softmax cross-entropy, "output" otherwise. Parameters are
 // named "KINDn.ROLE", n counting the layers of a kind from 1: gemm1.weight (out, in), gemm1.bias,
 // conv1.weight (out, in, height, width), batchnorm1.scale, .bias, .mean, .var. Initial weights are a pure
-// function of (job->seed, name): He uniform, +-sqrt(6 / fan_in), where the next activation is Relu (He et al.
-// 2015), else Glorot uniform, +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010); biases and running
-// means are 0, scales and running variances 1. PM_INVALID names layer and operator when shapes do not fit.
-// The caller owns *graph.
+// function of (job->seed, name): of Gemm, MatMul and Conv He uniform, +-sqrt(6 / fan_in), where the next
+// activation is Relu or Gelu (He et al. 2015), else Glorot uniform, +-sqrt(6 / (fan_in + fan_out)) (Glorot
+// and Bengio 2010). In a model with Attention or Transformer layers matrices are normal with deviation 0.02,
+// those whose outputs a Transformer adds to its input 0.02 / sqrt(2 Transformers) (Radford et al. 2019,
+// GPT-2). LSTM and GRU begin uniform in +-1 / sqrt(units). Biases and running means are 0, scales and running
+// variances 1. The graph is of opset 17 where it has a LayerNormalization, of 13 else. PM_INVALID names layer
+// and operator when shapes do not fit. The caller owns *graph.
 pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job) PM_CHECKED;
 
 // Frees the graph and sets *graph to NULL; NULL is allowed. No plan made from it may be left.

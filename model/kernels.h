@@ -110,6 +110,12 @@ typedef struct pm_kernels {
     void (*panel_product)(const pm_panel *panel);
     // panel[k][j] = x[j][k] for j < rows <= panel, 0 beyond: (depth, panel)
     void (*pack_panel)(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel);
+
+    // What benchmarks measure against. Runs rounds of independent chains of multiply-adds from the given
+    // factor and addend, and returns how many floating-point operations they were; reads n elements. Both add
+    // what they made, so that it is made.
+    double (*multiply_adds)(size_t rounds, const float factors[2], float *sum);
+    float (*read_all)(const float *x, size_t n);
 } pm_kernels;
 
 // The table for this CPU; lives for ever.

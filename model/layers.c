@@ -1,250 +1,268 @@
 // From the short layer list of a job to a graph.
-#include "core/rng.h"
+#include "model/layer_builder.h"
 #include "model/onnx.h"
-#include "model/operators.h"
-#include "model/program.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-// What the builder says of a layer kind: the ONNX operator's form, and how nodes and parameters are named.
-typedef struct kind {
-    const char *prefix; // "conv" gives conv1, conv1.weight
-    int64_t opset;
-} kind;
-
-static const kind KINDS[] = {
-    [PM_OP_GEMM] = {"gemm", 13},
-    [PM_OP_RELU] = {"relu", 13},
-    [PM_OP_SIGMOID] = {"sigmoid", 13},
-    [PM_OP_TANH] = {"tanh", 13},
-    [PM_OP_DROPOUT] = {"dropout", 11}, // its ratio is an attribute there; what is written has no Dropout
-    [PM_OP_CONV] = {"conv", 13},
-    [PM_OP_MAX_POOL] = {"maxpool", 13},
-    [PM_OP_AVERAGE_POOL] = {"averagepool", 13},
-    [PM_OP_BATCH_NORMALIZATION] = {"batchnorm", 13},
-    [PM_OP_FLATTEN] = {"flatten", 13},
-    [PM_OP_SOFTMAX] = {"softmax", 13},
+// What layers of a kind are called in the graph, with a number: "conv" gives conv1, conv1.weight.
+static const char *const NAMES[] = {
+    [PM_OP_GEMM] = "gemm",
+    [PM_OP_RELU] = "relu",
+    [PM_OP_SIGMOID] = "sigmoid",
+    [PM_OP_TANH] = "tanh",
+    [PM_OP_DROPOUT] = "dropout",
+    [PM_OP_CONV] = "conv",
+    [PM_OP_MAX_POOL] = "maxpool",
+    [PM_OP_AVERAGE_POOL] = "averagepool",
+    [PM_OP_BATCH_NORMALIZATION] = "batchnorm",
+    [PM_OP_FLATTEN] = "flatten",
+    [PM_OP_SOFTMAX] = "softmax",
+    [PM_OP_GELU] = "gelu",
+    [PM_OP_GLOBAL_AVERAGE_POOL] = "globalpool",
+    [PM_OP_RESIDUAL] = "residual",
+    [PM_OP_MATMUL] = "matmul",
+    [PM_OP_LAYER_NORMALIZATION] = "layernorm",
+    [PM_OP_EMBEDDING] = "embedding",
+    [PM_OP_POSITION_EMBEDDING] = "positions",
+    [PM_OP_ATTENTION] = "attention",
+    [PM_OP_TRANSFORMER] = "transformer",
+    [PM_OP_LSTM] = "lstm",
+    [PM_OP_GRU] = "gru",
 };
 
-enum { KIND_COUNT = sizeof KINDS / sizeof KINDS[0], LAYER_INPUTS = 5, LAYER_ATTRIBUTES = 4 };
-
-typedef struct builder {
-    pm_graph *graph;
-    const pm_job *job;
-    uint32_t layer;               // being built
-    uint32_t numbers[KIND_COUNT]; // layers of each kind so far
-    uint32_t value;               // the running activation
-    char node_name[64];
-    // Of the node being built:
-    uint32_t inputs[LAYER_INPUTS], input_count;
-    pm_attribute attributes[LAYER_ATTRIBUTES];
-    uint32_t attribute_count;
-} builder;
-
-static const pm_tensor *running(const builder *b)
-{
-    return &b->graph->values[b->value].tensor;
-}
-
-static void set(builder *b, pm_attribute attribute)
-{
-    b->attributes[b->attribute_count++] = attribute;
-}
-
-// Whether the next activation after this layer is Relu: then He's variance keeps the signal's size, else
-// Glorot's.
-static bool relu_follows(const builder *b)
-{
-    for (uint32_t i = b->layer + 1; i < b->job->model.layer_count; i++) {
-        pm_op op = b->job->model.layers[i].op;
-        if (op == PM_OP_RELU)
-            return true;
-        if (op == PM_OP_SIGMOID || op == PM_OP_TANH || op == PM_OP_SOFTMAX || op == PM_OP_GEMM ||
-            op == PM_OP_CONV)
-            return false;
-    }
-    return false;
-}
-
-// Adds the parameter NODE.ROLE to the node's inputs, filled with constant, or uniform in +-limit when
-// limit > 0.
-static pm_status add_param(builder *b, const char *role, const int64_t *shape, uint32_t rank, double limit,
-                           float constant)
-{
-    char name[PM_MAX_NAME], purpose[PM_MAX_NAME + 8];
-    snprintf(name, sizeof name, "%s.%s", b->node_name, role);
-    snprintf(purpose, sizeof purpose, "init:%s", name);
-    pm_tensor tensor = {.type = PM_TYPE_F32, .rank = rank};
-    memcpy(tensor.shape, shape, rank * sizeof *shape);
-    if (!pm_shape_count(shape, rank, PM_MAX_PARAM_COUNT, &tensor.count) || tensor.count == 0)
-        return pm_fail(PM_INVALID, "parameter %s is empty or too large", name);
-    float *initial = pm_region_alloc(b->graph->region, pm_tensor_bytes(&tensor));
-    if (!initial)
-        return pm_fail(PM_NO_MEMORY, "parameter %s of %zu values", name, tensor.count);
-    pm_rng_key key = pm_rng_key_make(b->job->seed, purpose);
-    for (size_t i = 0; i < tensor.count; i++)
-        initial[i] = limit > 0 ? (float)(limit * (2 * pm_rng_uniform(key, 0, i) - 1)) : constant;
-    tensor.data = initial;
-    uint32_t *value = &b->inputs[b->input_count++];
-    pm_status status = pm_graph_add_value(b->graph, name, &tensor, value);
-    return status.code == PM_OK ? pm_graph_make_param(b->graph, *value) : status;
-}
+enum { LAYER_NORM_OPSET = 17 };
 
 // Weight (out, in, ...) and bias (out) of Gemm and Conv; area is the window's size.
-static pm_status add_weights(builder *b, const int64_t *shape, uint32_t rank, double area, bool no_bias)
+static uint32_t add_weights(pm_layer_builder *b, const int64_t *shape, uint32_t rank, double area,
+                            bool no_bias, uint32_t inputs[3])
 {
-    double fan_in = (double)shape[1] * area, fan_out = (double)shape[0] * area;
-    double limit = sqrt(relu_follows(b) ? 6 / fan_in : 6 / (fan_in + fan_out));
-    pm_status status = add_param(b, "weight", shape, rank, limit, 0);
-    if (status.code == PM_OK && !no_bias)
-        status = add_param(b, "bias", shape, 1, 0, 0);
-    return status;
+    const pm_initial zero = {PM_INITIAL_CONSTANT, 0};
+    const pm_initial initial = pm_layer_initial(b, (double)shape[1] * area, (double)shape[0] * area);
+    inputs[0] = b->value;
+    inputs[1] = pm_layer_param(b, "weight", shape, rank, initial);
+    if (no_bias)
+        return 2;
+    inputs[2] = pm_layer_param(b, "bias", shape, 1, zero);
+    return 3;
 }
 
-static pm_status set_window(builder *b, const pm_layer *layer, uint32_t default_stride)
+static void build_gemm(pm_layer_builder *b, const pm_layer *layer)
 {
-    const int64_t stride = layer->stride ? layer->stride : default_stride;
-    const int64_t lists[] = {layer->kernel, layer->kernel, stride,     stride,
-                             layer->pad,    layer->pad,    layer->pad, layer->pad};
-    const int64_t *kept = pm_region_copy(b->graph->region, lists, sizeof lists);
-    if (!kept)
-        return pm_fail(PM_NO_MEMORY, "attributes");
-    set(b, pm_attribute_ints("kernel_shape", kept, 2));
-    set(b, pm_attribute_ints("strides", kept + 2, 2));
-    set(b, pm_attribute_ints("pads", kept + 4, 4));
-    return pm_ok();
-}
-
-static pm_status build_gemm(builder *b, const pm_layer *layer)
-{
-    const pm_tensor *x = running(b);
+    const pm_tensor x = pm_layer_tensor(b, b->value);
+    const pm_attribute turned = pm_attribute_int("transB", 1);
+    const int64_t shape[] = {layer->units, x.rank == 2 ? x.shape[1] : 1}; // shape inference refuses a rank
+    uint32_t inputs[3];
     if (layer->units == 0)
-        return pm_fail(PM_INVALID, "units must be given");
-    set(b, pm_attribute_int("transB", 1));
-    int64_t shape[] = {layer->units, x->rank == 2 ? x->shape[1] : 1}; // rank is refused by shape inference
-    return add_weights(b, shape, 2, 1, layer->no_bias);
+        pm_layer_fail(b, pm_fail(PM_INVALID, "units must be given"));
+    const uint32_t count = add_weights(b, shape, 2, 1, layer->no_bias, inputs);
+    b->value = pm_layer_node(b, NULL, "Gemm", inputs, count, &turned, 1);
 }
 
-static pm_status build_conv(builder *b, const pm_layer *layer)
+// A Conv or a pool; inputs[0] is the running activation.
+static void build_window(pm_layer_builder *b, const pm_layer *layer, uint32_t default_stride,
+                         const uint32_t *inputs, uint32_t count)
 {
-    const pm_tensor *x = running(b);
+    const int64_t stride = layer->stride ? layer->stride : default_stride, kernel = layer->kernel;
+    const int64_t kernels[] = {kernel, kernel}, strides[] = {stride, stride};
+    const int64_t pads[] = {layer->pad, layer->pad, layer->pad, layer->pad};
+    const pm_attribute attributes[] = {pm_attribute_ints("kernel_shape", kernels, 2),
+                                       pm_attribute_ints("strides", strides, 2),
+                                       pm_attribute_ints("pads", pads, 4)};
+    if (kernel == 0)
+        pm_layer_fail(b, pm_fail(PM_INVALID, "kernel must be given"));
+    b->value = pm_layer_node(b, NULL, pm_op_name(layer->op), inputs, count, attributes, 3);
+}
+
+static void build_conv(pm_layer_builder *b, const pm_layer *layer)
+{
+    const pm_tensor x = pm_layer_tensor(b, b->value);
+    const int64_t shape[] = {layer->channels, x.rank == 4 ? x.shape[1] : 1, layer->kernel, layer->kernel};
+    uint32_t inputs[3];
     if (layer->channels == 0 || layer->kernel == 0)
-        return pm_fail(PM_INVALID, "channels and kernel must be given");
-    int64_t shape[] = {layer->channels, x->rank == 4 ? x->shape[1] : 1, layer->kernel, layer->kernel};
-    pm_status status = set_window(b, layer, 1);
-    return status.code == PM_OK
-               ? add_weights(b, shape, 4, (double)layer->kernel * layer->kernel, layer->no_bias)
-               : status;
+        pm_layer_fail(b, pm_fail(PM_INVALID, "channels and kernel must be given"));
+    const uint32_t count =
+        add_weights(b, shape, 4, (double)layer->kernel * layer->kernel, layer->no_bias, inputs);
+    build_window(b, layer, 1, inputs, count);
 }
 
-static pm_status build_batch_normalization(builder *b, const pm_layer *layer)
+static void build_batch_normalization(pm_layer_builder *b, const pm_layer *layer)
 {
-    const pm_tensor *x = running(b);
-    set(b, pm_attribute_float("epsilon", layer->epsilon > 0 ? (float)layer->epsilon : 1e-5f));
-    set(b, pm_attribute_float("momentum", layer->momentum > 0 ? (float)layer->momentum : 0.9f));
-    int64_t shape[] = {x->rank > 1 ? x->shape[1] : 1};
+    const pm_tensor x = pm_layer_tensor(b, b->value);
+    const pm_attribute attributes[] = {
+        pm_attribute_float("epsilon", layer->epsilon > 0 ? (float)layer->epsilon : 1e-5f),
+        pm_attribute_float("momentum", layer->momentum > 0 ? (float)layer->momentum : 0.9f)};
+    const int64_t channels = x.rank > 1 ? x.shape[1] : 1;
     static const char *const roles[] = {"scale", "bias", "mean", "var"};
-    static const float values[] = {1, 0, 0, 1};
-    pm_status status = pm_ok();
-    for (size_t i = 0; i < 4 && status.code == PM_OK; i++)
-        status = add_param(b, roles[i], shape, 1, 0, values[i]);
-    return status;
+    static const double values[] = {1, 0, 0, 1};
+    uint32_t inputs[5] = {b->value};
+    for (size_t i = 0; i < 4; i++)
+        inputs[i + 1] =
+            pm_layer_param(b, roles[i], &channels, 1, (pm_initial){PM_INITIAL_CONSTANT, values[i]});
+    b->value = pm_layer_node(b, NULL, "BatchNormalization", inputs, 5, attributes, 2);
 }
 
-static pm_status build_node(builder *b, const pm_layer *layer)
+static void build_plain(pm_layer_builder *b, const pm_layer *layer)
+{
+    const pm_layer_list *list = b->list;
+    const bool last = !list->outer && list->at + 1 == list->count;
+    const pm_attribute ratio = pm_attribute_float("ratio", layer->ratio > 0 ? (float)layer->ratio : 0.5f);
+    const pm_attribute axis = pm_attribute_int("axis", layer->op == PM_OP_FLATTEN ? 1 : -1);
+    const bool has_axis = layer->op == PM_OP_FLATTEN || layer->op == PM_OP_SOFTMAX;
+    const bool drops = layer->op == PM_OP_DROPOUT;
+    if (layer->op == PM_OP_SOFTMAX && b->job->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY && last)
+        pm_layer_fail(b, pm_fail(PM_INVALID,
+                                 "the loss softmax_cross_entropy applies Softmax itself: remove this layer"));
+    b->value = pm_layer_node(b, NULL, pm_op_name(layer->op), &b->value, 1, drops ? &ratio : &axis,
+                             drops || has_axis);
+}
+
+static void build_list(pm_layer_builder *b, const char *list, const pm_layer *layers, uint32_t count);
+
+// The layers number on; the name of the residual comes back for its sum.
+static void build_residual(pm_layer_builder *b, const pm_layer *layer)
+{
+    char name[PM_LAYER_NAME], left[128], right[128];
+    const uint32_t from = b->value;
+    memcpy(name, b->name, sizeof name);
+    build_list(b, "layers", layer->layers, layer->layer_count);
+    const uint32_t branch = b->value;
+    b->value = from;
+    build_list(b, "shortcut", layer->shortcut, layer->shortcut_count);
+    memcpy(b->name, name, sizeof name);
+    if (b->status.code != PM_OK)
+        return;
+    const pm_value *x = &b->graph->values[branch], *y = &b->graph->values[b->value];
+    if (!pm_shape_equal(&x->tensor, &y->tensor))
+        pm_layer_fail(b, pm_fail(PM_INVALID, "its layers give %s, its shortcut %s; they are added",
+                                 pm_value_text(x, left, sizeof left), pm_value_text(y, right, sizeof right)));
+    b->value = pm_layer_2(b, NULL, "Add", branch, b->value);
+}
+
+static void build_layer(pm_layer_builder *b, const pm_layer *layer)
 {
     switch (layer->op) {
     case PM_OP_GEMM:
-        return build_gemm(b, layer);
+        build_gemm(b, layer);
+        break;
     case PM_OP_CONV:
-        return build_conv(b, layer);
+        build_conv(b, layer);
+        break;
     case PM_OP_BATCH_NORMALIZATION:
-        return build_batch_normalization(b, layer);
+        build_batch_normalization(b, layer);
+        break;
     case PM_OP_MAX_POOL:
     case PM_OP_AVERAGE_POOL:
-        if (layer->kernel == 0)
-            return pm_fail(PM_INVALID, "kernel must be given");
-        return set_window(b, layer, layer->kernel);
-    case PM_OP_DROPOUT:
-        set(b, pm_attribute_float("ratio", layer->ratio > 0 ? (float)layer->ratio : 0.5f));
-        return pm_ok();
-    case PM_OP_FLATTEN:
-        set(b, pm_attribute_int("axis", 1));
-        return pm_ok();
-    case PM_OP_SOFTMAX:
-        if (b->job->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY && b->layer + 1 == b->job->model.layer_count)
-            return pm_fail(PM_INVALID,
-                           "the loss softmax_cross_entropy applies Softmax itself: remove this layer");
-        set(b, pm_attribute_int("axis", -1));
-        return pm_ok();
+        build_window(b, layer, layer->kernel, &b->value, 1);
+        break;
+    case PM_OP_RESIDUAL:
+        build_residual(b, layer);
+        break;
+    case PM_OP_GELU:
+        pm_layer_gelu(b);
+        break;
+    case PM_OP_GLOBAL_AVERAGE_POOL:
+        pm_layer_global_pool(b);
+        break;
+    case PM_OP_LAYER_NORMALIZATION:
+        pm_layer_norm(b, layer);
+        break;
+    case PM_OP_MATMUL:
+        pm_layer_matmul(b, layer);
+        break;
+    case PM_OP_EMBEDDING:
+        pm_layer_embedding(b, layer);
+        break;
+    case PM_OP_POSITION_EMBEDDING:
+        pm_layer_positions(b);
+        break;
+    case PM_OP_ATTENTION:
+        pm_layer_attention(b, layer);
+        break;
+    case PM_OP_TRANSFORMER:
+        pm_layer_transformer(b, layer);
+        break;
+    case PM_OP_LSTM:
+    case PM_OP_GRU:
+        pm_layer_recurrent(b, layer);
+        break;
     default:
-        return pm_ok();
+        build_plain(b, layer);
     }
 }
 
-// Adds the built node with its output, whose first extent is the batch.
-static pm_status add_node(builder *b, const pm_operator *op)
+static void build_list(pm_layer_builder *b, const char *name, const pm_layer *layers, uint32_t count)
 {
-    char output[PM_MAX_NAME];
-    if (b->layer + 1 == b->job->model.layer_count)
-        snprintf(output, sizeof output, "%s",
-                 b->job->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY ? "logits" : "output");
-    else
-        snprintf(output, sizeof output, "%s.y", b->node_name);
-    uint32_t value = PM_NO_VALUE;
-    pm_tensor tensor;
-    const pm_node node = {.op = op,
-                          .name = b->node_name,
-                          .inputs = b->inputs,
-                          .input_count = b->input_count,
-                          .outputs = &value,
-                          .output_count = 1,
-                          .attributes = b->attributes,
-                          .attribute_count = b->attribute_count};
-    pm_status status = pm_program_infer(b->graph, &node, &tensor);
-    if (status.code == PM_OK)
-        status = pm_graph_add_value(b->graph, output, &tensor, &value);
-    if (status.code != PM_OK)
-        return status;
-    b->graph->values[value].batched = true;
-    b->value = value;
-    return pm_graph_add_node(b->graph, &node);
+    pm_layer_list list = {layers, count, 0, b->list};
+    b->list = &list;
+    for (; list.at < count && b->status.code == PM_OK; list.at++) {
+        const pm_layer *layer = &layers[list.at];
+        if ((unsigned)layer->op >= PM_LAYER_KINDS) {
+            b->status = pm_fail(PM_INVALID, "%s[%u]: unknown operator %d", name, list.at, (int)layer->op);
+            break;
+        }
+        snprintf(b->name, sizeof b->name, "%s%u", NAMES[layer->op], ++b->numbers[layer->op]);
+        build_layer(b, layer);
+        b->status = pm_wrap(b->status, "%s[%u] (%s)", name, list.at, pm_op_name(layer->op));
+    }
+    b->list = (pm_layer_list *)(uintptr_t)list.outer;
 }
 
-static pm_status build_layer(builder *b)
-{
-    const pm_layer *layer = &b->job->model.layers[b->layer];
-    if ((unsigned)layer->op >= KIND_COUNT)
-        return pm_fail(PM_INVALID, "model.layers[%u]: unknown operator %d", b->layer, (int)layer->op);
-    const kind *k = &KINDS[layer->op];
-    const pm_operator *op = pm_operator_find("", pm_op_name(layer->op), k->opset);
-    snprintf(b->node_name, sizeof b->node_name, "%s%u", k->prefix, ++b->numbers[layer->op]);
-    b->inputs[0] = b->value;
-    b->input_count = 1;
-    b->attribute_count = 0;
-    pm_status status = op ? build_node(b, layer) : pm_fail(PM_INTERNAL, "the operator has no entry");
-    if (status.code == PM_OK)
-        status = add_node(b, op);
-    return pm_wrap(status, "model.layers[%u] (%s)", b->layer, pm_op_name(layer->op));
-}
-
-static pm_status add_input(builder *b)
+static void add_input(pm_layer_builder *b)
 {
     const pm_job_model *model = &b->job->model;
-    pm_tensor tensor = {.type = PM_TYPE_F32, .rank = model->input_rank + 1, .shape = {1}};
+    const bool whole = model->layers[0].op == PM_OP_EMBEDDING;
+    pm_tensor tensor = {
+        .type = whole ? PM_TYPE_I64 : PM_TYPE_F32, .rank = model->input_rank + 1, .shape = {1}};
     char text[128];
     memcpy(tensor.shape + 1, model->input_shape, model->input_rank * sizeof *tensor.shape);
-    if (!pm_shape_count(tensor.shape, tensor.rank, PM_MAX_ROW_COUNT, &tensor.count) || tensor.count == 0)
-        return pm_fail(PM_INVALID, "model.input.shape %s is empty or too large",
-                       pm_shape_text(model->input_shape, model->input_rank, text, sizeof text));
-    pm_status status = pm_graph_add_value(b->graph, model->input_name, &tensor, &b->value);
-    if (status.code != PM_OK)
-        return status;
+    if (!pm_shape_count(tensor.shape, tensor.rank, PM_MAX_ROW_COUNT, &tensor.count) || tensor.count == 0) {
+        b->status = pm_fail(PM_INVALID, "model.input.shape %s is empty or too large",
+                            pm_shape_text(model->input_shape, model->input_rank, text, sizeof text));
+        return;
+    }
+    b->status = pm_graph_add_value(b->graph, model->input_name, &tensor, &b->value);
+    if (b->status.code != PM_OK)
+        return;
     b->graph->values[b->value].batched = true;
-    return pm_graph_add_input(b->graph, b->value);
+    b->status = pm_graph_add_input(b->graph, b->value);
+}
+
+// Looks through the layers for what concerns the whole model.
+static void survey(pm_layer_builder *b, const pm_layer *layers, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const pm_op op = layers[i].op;
+        b->blocks += op == PM_OP_TRANSFORMER;
+        b->attentive = b->attentive || op == PM_OP_TRANSFORMER || op == PM_OP_ATTENTION;
+        if (op == PM_OP_TRANSFORMER || op == PM_OP_LAYER_NORMALIZATION)
+            b->graph->opset = LAYER_NORM_OPSET;
+        survey(b, layers[i].layers, layers[i].layer_count);
+        survey(b, layers[i].shortcut, layers[i].shortcut_count);
+    }
+}
+
+// The last value is the output and has a name of its own.
+static void add_output(pm_layer_builder *b)
+{
+    const pm_job_model *model = &b->job->model;
+    pm_graph *g = b->graph;
+    for (size_t i = 1; i < g->value_count; i++)
+        if (strcmp(g->values[i].name, model->input_name) == 0)
+            pm_layer_fail(b, pm_fail(PM_INVALID, "model.input.name: %.64s is the name of an inner value",
+                                     model->input_name));
+    if (b->status.code != PM_OK)
+        return;
+    g->values[b->value].name =
+        pm_region_text(g->region, b->job->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY ? "logits" : "output");
+    g->values[b->value].batched = true;
+    if (!g->values[b->value].name)
+        b->status = pm_fail(PM_NO_MEMORY, "a name");
+    else if (strcmp(g->values[b->value].name, model->input_name) == 0)
+        b->status = pm_fail(PM_INVALID, "model.input.name: %.64s is the output's", model->input_name);
+    else
+        b->status = pm_graph_add_output(g, b->value);
 }
 
 static pm_status check_trainable(const pm_graph *g)
@@ -285,24 +303,20 @@ pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
         return pm_fail(PM_INVALID, "model.layers must hold 1 to %d layers", PM_MAX_NODES);
     if (model->input_rank == 0 || model->input_rank >= PM_MAX_RANK)
         return pm_fail(PM_INVALID, "model.input.shape must have 1 to %d extents", PM_MAX_RANK - 1);
-    builder b = {.graph = pm_graph_create(), .job = job};
+    pm_layer_builder b = {.graph = pm_graph_create(), .job = job, .status = pm_ok()};
     if (!b.graph)
         return pm_fail(PM_NO_MEMORY, "a graph");
     b.graph->opset = ONNX_OPSET;
-    pm_status status = add_input(&b);
-    for (; status.code == PM_OK && b.layer < model->layer_count; b.layer++)
-        status = build_layer(&b);
-    for (size_t i = 1; status.code == PM_OK && i < b.graph->value_count; i++)
-        if (strcmp(b.graph->values[i].name, model->input_name) == 0)
-            status = pm_fail(PM_INVALID, "model.input.name: %.64s is the name of an inner value",
-                             model->input_name);
-    if (status.code == PM_OK)
-        status = pm_graph_add_output(b.graph, b.value);
-    if (status.code == PM_OK)
-        status = pm_graph_finish(b.graph);
-    if (status.code == PM_OK)
+    survey(&b, model->layers, model->layer_count);
+    add_input(&b);
+    build_list(&b, "model.layers", model->layers, model->layer_count);
+    if (b.status.code == PM_OK)
+        add_output(&b);
+    if (b.status.code == PM_OK)
+        b.status = pm_graph_finish(b.graph);
+    if (b.status.code == PM_OK)
         *graph = b.graph;
     else
         pm_graph_destroy(&b.graph);
-    return status;
+    return b.status;
 }

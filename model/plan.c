@@ -256,6 +256,11 @@ size_t pm_plan_bytes(const pm_plan *plan)
     return pm_arena_size(plan->arena);
 }
 
+uint32_t pm_plan_segments(const pm_plan *plan)
+{
+    return plan->segments;
+}
+
 size_t pm_plan_bytes_unshared(const pm_plan *plan)
 {
     return plan->bytes_unshared;

@@ -52,6 +52,15 @@ typedef struct pm_step {
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows) PM_CHECKED;
 
+// The same with at most most_bytes of memory for buffers. Where keeping every activation needs more, some are
+// made again by the backward pass, as many as it takes (pm_plan_segments); the bits stay the same.
+pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
+                                         uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,
+                                         size_t most_bytes) PM_CHECKED;
+
+// In how many segments the forward pass is cut, of which all but the last are made again; 1: nothing is.
+uint32_t pm_plan_segments(const pm_plan *plan);
+
 // (max_lanes * rows_per_lane, row elements): the caller fills the first lane_count * rows_per_lane rows
 // before a step, lanes in order. Owned by the plan; as are the following. The second form is of any of the
 // graph's inputs, in its own type.

@@ -3,6 +3,7 @@
 #include "model/losses.h"
 #include "model/plan_impl.h"
 #include "model/program.h"
+#include "model/program_recompute.h"
 
 #include <stdlib.h>
 
@@ -64,8 +65,11 @@ pm_status pm_plan_add_training(pm_plan *plan)
     if (!plan->gradient_values)
         return pm_fail(PM_NO_MEMORY, "a list of gradients");
     pm_status status = add_loss(plan, output, &seed);
+    const size_t forward_count = p->node_count;
     if (status.code == PM_OK)
         status = pm_gradient_build(p, output, seed, plan->gradient_values);
+    if (status.code == PM_OK)
+        status = pm_program_recompute(p, forward_count, plan->segments);
     for (size_t i = 0; status.code == PM_OK && i < p->param_count; i++)
         if (p->params[i].kind == PM_PARAM_STATISTIC && plan->gradient_values[i] == PM_NO_VALUE)
             status = pm_fail(PM_INVALID, "statistic %.64s is of a node that the loss does not depend on",

@@ -19,6 +19,9 @@ pm_status pm_program_add(pm_graph *program, const pm_node *node, uint32_t *outpu
 // Types and shapes of the outputs of node, whose inputs are values of graph; outputs is (node->output_count).
 pm_status pm_program_infer(const pm_graph *graph, const pm_node *node, pm_tensor *outputs) PM_CHECKED;
 
+// The same for a node of a source, of which other operators may be made.
+pm_status pm_program_shapes(const pm_graph *source, const pm_node *node, pm_tensor *outputs) PM_CHECKED;
+
 // Drops the nodes that neither the program's outputs nor keep (values) need, and the outputs nobody reads.
 pm_status pm_program_prune(pm_graph *program, const uint32_t *keep, size_t keep_count) PM_CHECKED;
 

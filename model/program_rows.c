@@ -1,5 +1,7 @@
-// What a graph's outputs are for each row, found by making it for one row and for two.
+// What a graph's outputs are for each row, found by making it for one row and for two, and what a node's are,
+// found by making it alone.
 #include "model/program.h"
+#include "model/task.h"
 
 #include <stdlib.h>
 
@@ -57,5 +59,47 @@ pm_status pm_program_check_rows(pm_graph *graph)
     if (status.code == PM_OK)
         status = set_outputs(graph, outputs, outputs + count);
     free(outputs);
+    return status;
+}
+
+// The node alone in a program of its own.
+static pm_status lower_alone(pm_graph *alone, const pm_graph *source, const pm_node *node, uint32_t *inputs,
+                             uint32_t *outputs)
+{
+    pm_status status = pm_ok();
+    for (uint32_t i = 0; i < node->input_count && status.code == PM_OK; i++) {
+        inputs[i] = PM_NO_VALUE;
+        if (node->inputs[i] == PM_NO_VALUE)
+            continue;
+        const pm_value *v = &source->values[node->inputs[i]];
+        pm_tensor tensor = v->tensor;
+        tensor.data = v->constant ? tensor.data : NULL;
+        status = v->constant ? pm_graph_add_constant(alone, NULL, &tensor, &inputs[i])
+                             : pm_graph_add_value(alone, NULL, &tensor, &inputs[i]);
+    }
+    for (uint32_t i = 0; i < node->output_count; i++)
+        outputs[i] = PM_NO_VALUE;
+    pm_node mapped = *node;
+    mapped.inputs = inputs;
+    return status.code == PM_OK ? node->op->lower(alone, false, &mapped, outputs) : status;
+}
+
+pm_status pm_program_shapes(const pm_graph *source, const pm_node *node, pm_tensor *outputs)
+{
+    if (node->op->infer != pm_infer_lowered)
+        return pm_program_infer(source, node, outputs);
+    pm_graph *alone = pm_graph_create();
+    uint32_t *values = calloc(node->input_count + node->output_count + 1, sizeof *values);
+    uint32_t *made = values ? values + node->input_count : NULL;
+    pm_status status =
+        alone && values ? pm_ok() : pm_fail(PM_NO_MEMORY, "the shapes of node %.64s", node->name);
+    if (status.code == PM_OK)
+        status = lower_alone(alone, source, node, values, made);
+    for (uint32_t i = 0; i < node->output_count && status.code == PM_OK; i++) {
+        outputs[i] = made[i] == PM_NO_VALUE ? (pm_tensor){0} : alone->values[made[i]].tensor;
+        outputs[i].data = NULL;
+    }
+    free(values);
+    pm_graph_destroy(&alone);
     return status;
 }

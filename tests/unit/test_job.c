@@ -96,7 +96,7 @@ Test(job, wrong_keys_types_and_values_are_refused_with_line_and_reason)
     refused("lanes: 8", "lanes: 6", "job.yaml", "lanes: 6");
     refused("name: fashion", "name: ../up", "job.yaml", "../up");
     refused("learning_rate: 0.001", "learning_rate: -1", "job.yaml", "learning_rate");
-    refused("units: 10", "channels: 10", "job.yaml", "layer 6 (Gemm) needs units");
+    refused("units: 10", "channels: 10", "job.yaml", "layer 6 (Gemm): needs units");
     refused("workers: 3", "workers: 9", "job.yaml", "9 workers for 8 lanes");
     refused("epochs: 2", "epochs: 2\nstaleness: 1", "job.yaml", "staleness");
     refused("batch: 64", "batch: 99999999999", "job.yaml:18:", "99999999999");
@@ -115,6 +115,65 @@ Test(job, wrong_keys_types_and_values_are_refused_with_line_and_reason)
     refused("{features: c, targets: d}", "{features: c, targets: d}\n  validation_split: 0.1", "job.yaml",
             "validation_split");
     refused("epochs: 2", "epochs: 2\nearly_stopping: {patience: 3}", "job.yaml", "every_steps");
+}
+
+static const char NESTED[] = "name: nested\n"
+                             "model:\n"
+                             "  input: {name: image, shape: [1, 28, 28]}\n"
+                             "  layers:\n"
+                             "    - op: Residual\n"
+                             "      layers:\n"
+                             "        - {op: Conv, channels: 4, kernel: 3, pad: 1}\n"
+                             "        - op: Residual\n"
+                             "          layers: [{op: MaxPool, kernel: 3, pad: 1, stride: 1}]\n"
+                             "      shortcut: [{op: Conv, channels: 4, kernel: 1}]\n"
+                             "    - {op: GlobalAveragePool}\n"
+                             "data: {train: {features: a, targets: b}}\n"
+                             "loss: softmax_cross_entropy\n"
+                             "optimizer: {kind: sgd, learning_rate: 0.1}\n"
+                             "batch: 8\nlanes: 2\nepochs: 1\ncheckpoint: {store: s}\n";
+
+Test(job, layers_may_hold_layers)
+{
+    pm_job *job = NULL;
+    pm_status status = pm_job_parse(&job, NESTED, "nested.yaml");
+    cr_assert_eq(status.code, PM_OK, "%s", status.message);
+    const pm_layer *residual = &job->model.layers[0];
+    cr_assert(residual->op == PM_OP_RESIDUAL && residual->layer_count == 2 && residual->shortcut_count == 1);
+    cr_assert_eq(residual->layers[0].stride, 1, "defaults are set inside as well");
+    cr_assert_eq(residual->layers[1].layers[0].kernel, 3);
+    pm_job_destroy(&job);
+}
+
+static void refused_nested(const char *from, const char *to, const char *what)
+{
+    char text[2 * sizeof NESTED];
+    const char *at = strstr(NESTED, from);
+    pm_job *job = NULL;
+    cr_assert_not_null(at);
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - NESTED), NESTED, to, at + strlen(from));
+    pm_status status = pm_job_parse(&job, text, "nested.yaml");
+    cr_assert_eq(status.code, PM_INVALID, "%s", status.message);
+    cr_assert(strstr(status.message, what) && !strchr(status.message, '\n'), "%s", status.message);
+}
+
+Test(job, wrong_nesting_is_refused_in_one_line)
+{
+    refused_nested("kernel: 3, pad: 1}", "pad: 1}",
+                   "layer 1 (Residual): layers: layer 1 (Conv): needs channels and kernel");
+    refused_nested("          layers: [{op: MaxPool, kernel: 3, pad: 1, stride: 1}]\n", "",
+                   "layer 1 (Residual): layers: layer 2 (Residual): needs layers");
+    refused_nested("{op: GlobalAveragePool}", "{op: Relu, layers: [{op: Relu}]}",
+                   "layer 2 (Relu): has no layers of its own");
+    refused_nested("{op: Conv, channels: 4, kernel: 1}", "{op: Embedding, vocabulary: 4, units: 2}",
+                   "shortcut: layer 1 (Embedding): only the model's first layer");
+    char deep[400] = "";
+    for (int i = 0; i < PM_MAX_NESTING; i++)
+        strcat(deep, "{op: Residual, layers: [");
+    strcat(deep, "{op: Residual, layers: [{op: Relu}]}");
+    for (int i = 0; i < PM_MAX_NESTING; i++)
+        strcat(deep, "]}");
+    refused_nested("{op: GlobalAveragePool}", deep, "layer 2 (Residual): is nested more than 4 deep");
 }
 
 Test(job, a_missing_file_is_named)
