@@ -9,10 +9,11 @@ static const struct {
     int64_t until; // the last opset where it is an attribute
     pm_onnx_move move;
 } MOVES[] = {
-    {"Clip", 10, {"min", 1}},     {"Clip", 10, {"max", 2}},       {"Pad", 10, {"pads", 1}},
-    {"Pad", 10, {"value", 2}},    {"ReduceSum", 12, {"axes", 1}}, {"Slice", 9, {"starts", 1}},
-    {"Slice", 9, {"ends", 2}},    {"Slice", 9, {"axes", 3}},      {"Split", 12, {"split", 1}},
-    {"Squeeze", 12, {"axes", 1}}, {"TopK", 9, {"k", 1}},          {"Unsqueeze", 12, {"axes", 1}},
+    {"Dropout", 11, {"ratio", 1}},  {"Clip", 10, {"min", 1}},     {"Clip", 10, {"max", 2}},
+    {"Pad", 10, {"pads", 1}},       {"Pad", 10, {"value", 2}},    {"ReduceSum", 12, {"axes", 1}},
+    {"Slice", 9, {"starts", 1}},    {"Slice", 9, {"ends", 2}},    {"Slice", 9, {"axes", 3}},
+    {"Split", 12, {"split", 1}},    {"Squeeze", 12, {"axes", 1}}, {"TopK", 9, {"k", 1}},
+    {"Unsqueeze", 12, {"axes", 1}},
 };
 
 // Operators whose meaning changed in ways that no move tells.
