@@ -40,15 +40,18 @@ typedef struct pm_step {
     uint32_t first_lane;        // the aligned block [first_lane, first_lane + lane_count)
     uint32_t lane_count;        // power of two, at most max_lanes
     const pm_step_hooks *hooks; // may be NULL
-    double loss;                // out: sum over the block of per-row losses, along the tree
-    uint64_t correct;           // out: rows whose largest output is the class (0 for mean squared error)
+    double loss;                // out: sum over the block of losses, along the tree
+    uint64_t correct;           // out: how often the largest output is the class (0 for mean squared error)
 } pm_step;
 
+// How many losses a row has: 1, or T for the cross-entropy of an output (T, classes), one at each place.
+size_t pm_loss_places(const pm_graph *graph, pm_loss loss);
+
 // A plan of lane blocks of at most max_lanes (a power of two) lanes of rows_per_lane rows. Gradients are of
-// the mean loss over total_rows, the batch of the whole step. Row losses are softmax cross-entropy, or the
-// mean of the squared differences of a row's outputs; they are of the graph's first output. PM_INVALID when
-// no differentiable path leads from the loss to any parameter. The graph must outlive the plan. The caller
-// owns *plan.
+// the mean loss over total_rows, the batch of the whole step, and their places. Row losses are softmax
+// cross-entropy, or the mean of the squared differences of a row's outputs; they are of the graph's first
+// output. PM_INVALID when no differentiable path leads from the loss to any parameter. The graph must outlive
+// the plan. The caller owns *plan.
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows) PM_CHECKED;
 
@@ -58,7 +61,7 @@ pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss
 float *pm_plan_input(pm_plan *plan);
 void *pm_plan_input_at(pm_plan *plan, size_t index);
 
-// int32_t classes (rows) for cross-entropy; float (rows, outputs), weights of classes, for soft
+// int32_t classes (rows, places) for cross-entropy; float (rows, outputs), weights of classes, for soft
 // cross-entropy, or wanted outputs for mean squared error.
 void *pm_plan_target(pm_plan *plan);
 

@@ -34,8 +34,9 @@ struct pm_plan {
     bool training;
     pm_loss loss;
     uint32_t rows_per_lane, max_lanes;
+    uint32_t row_losses; // 1, or one for each place
     size_t most_bytes; // that may be reserved
-    float loss_scale;  // 1 / total rows
+    float loss_scale;  // 1 / losses of the step
     pm_task *tasks;
     size_t task_count, forward_count; // the rest is backward
     pm_group *groups;
