@@ -16,7 +16,10 @@ int pm_cli_router(int argc, char **argv);
 int pm_cli_infer(int argc, char **argv);
 int pm_cli_serve(int argc, char **argv);
 int pm_cli_query(int argc, char **argv);
+int pm_cli_bench(int argc, char **argv);
 int pm_cli_conformance(int argc, char **argv);
+int pm_cli_gradient(int argc, char **argv);
+int pm_cli_convert(int argc, char **argv);
 
 // Set by SIGINT and SIGTERM once pm_cli_catch_signals was called; what runs watches it and ends in order.
 extern atomic_bool pm_cli_stop;

@@ -23,6 +23,13 @@ typedef enum outcome { PASSED, WRONG, REFUSED, CRASHED, OUTCOMES } outcome;
 
 static const char *const OUTCOME_NAMES[] = {"passed", "WRONG", "unsupported", "CRASHED"};
 
+// Cases of onnx 1.12 whose wanted outputs do not follow from their model.
+static const struct {
+    const char *name, *why;
+} CONTRADICTIONS[] = {
+    {"test_adam_multiple", "its outputs were made with an epsilon of 0.01, which its model does not have"},
+};
+
 // What a case's process tells.
 typedef struct verdict {
     outcome outcome;
@@ -231,7 +238,12 @@ static pm_status visit_case(run *r, const char *folder, const char *name)
     for (size_t i = 0; i < r->operator_count; i++)
         r->operators[i].seen = false;
     (void)pm_onnx_each_operator(model, size, note_operator, r);
-    const verdict v = run_apart(folder, model, size);
+    verdict v = judge(PASSED, "");
+    for (size_t i = 0; i < sizeof CONTRADICTIONS / sizeof CONTRADICTIONS[0]; i++)
+        if (strcmp(name, CONTRADICTIONS[i].name) == 0)
+            v = judge(REFUSED, CONTRADICTIONS[i].why);
+    if (v.outcome == PASSED)
+        v = run_apart(folder, model, size);
     free(model);
     r->counts[v.outcome]++;
     for (size_t i = 0; i < r->operator_count; i++)

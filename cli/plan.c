@@ -9,20 +9,24 @@
 #include <string.h>
 
 static const char USAGE[] =
-    "usage: paramill plan MODEL.onnx|JOB.yaml [--rows N] [--training] [--profile] [--svg FILE]\n"
+    "usage: paramill plan MODEL.onnx|JOB.yaml [--rows N] [--training] [--memory MIB]\n"
+    "                     [--profile] [--svg FILE]\n"
     "the tasks of a model in order, their shapes, operations and bytes, every buffer's place and lifetime,\n"
     "and the peak of memory\n"
     "  --rows N     rows of a request, or of a training step (the job's batch, else 32)\n"
     "  --training   a training step with loss and gradients: a job's loss and lanes, else one lane of\n"
     "               cross-entropy (outputs that are vectors) or mean squared error\n"
+    "  --memory MIB the most a training step may take, in MiB: activations are made again rather than kept,\n"
+    "               as many as that needs\n"
     "  --profile    runs it on random numbers and prints the median time of each task\n"
     "  --svg FILE   draws the graph and the memory over time\n";
 
-enum { ROWS_MAX = 1 << 20, REPETITIONS = 21 };
+enum { ROWS_MAX = 1 << 20, MEMORY_MAX = 1 << 24, REPETITIONS = 21 };
 
 typedef struct arguments {
     const char *model, *svg;
-    uint32_t rows; // 0: not said
+    uint32_t rows;       // 0: not said
+    uint32_t memory_mib; // 0: the job's
     bool training, profile;
 } arguments;
 
@@ -31,6 +35,7 @@ typedef struct source {
     pm_graph *graph;
     pm_loss loss;
     uint32_t rows, lanes;
+    uint32_t memory_mib; // of a training step; 0: what the machine has
 } source;
 
 static bool is_job(const char *path)
@@ -64,6 +69,7 @@ static pm_status read_source(source *s, const arguments *a)
     s->loss = s->job->loss;
     s->lanes = a->training ? s->job->lanes : 1;
     s->rows = s->job->batch;
+    s->memory_mib = s->job->cluster.worker_memory_mib;
     return status;
 }
 
@@ -73,7 +79,9 @@ static pm_status make_plan(pm_plan **plan, const source *s, bool training)
         return pm_plan_create_inference(plan, s->graph, s->rows);
     if (s->rows % s->lanes != 0)
         return pm_fail(PM_INVALID, "%u rows are not divisible by the job's %u lanes", s->rows, s->lanes);
-    return pm_plan_create_training(plan, s->graph, s->loss, s->rows / s->lanes, s->lanes, s->rows);
+    const uint32_t rows = s->rows / s->lanes;
+    return pm_plan_create_training_within(plan, s->graph, s->loss, rows, s->lanes, s->rows,
+                                          (size_t)s->memory_mib << 20);
 }
 
 static pm_status show(const arguments *a)
@@ -84,6 +92,7 @@ static pm_status show(const arguments *a)
     char title[320];
     pm_status status = read_source(&s, a);
     s.rows = a->rows ? a->rows : s.rows;
+    s.memory_mib = a->memory_mib ? a->memory_mib : s.memory_mib;
     if (status.code == PM_OK)
         status = make_plan(&plan, &s, a->training);
     if (status.code == PM_OK && a->profile)
@@ -108,34 +117,43 @@ static pm_status show(const arguments *a)
     return status;
 }
 
-static bool parse_rows(const char *text, uint32_t *rows)
+static bool parse_number(const char *text, uint32_t most, uint32_t *number)
 {
     char *end = NULL;
     errno = 0;
     const unsigned long value = strtoul(text, &end, 10);
-    *rows = (uint32_t)value;
-    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && value > 0 && value <= ROWS_MAX;
+    *number = (uint32_t)value;
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && value > 0 && value <= most;
 }
 
 int pm_cli_plan(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"rows", required_argument, NULL, 'r'}, {"training", no_argument, NULL, 't'},
-        {"profile", no_argument, NULL, 'p'},    {"svg", required_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"rows", required_argument, NULL, 'r'},
+                                            {"training", no_argument, NULL, 't'},
+                                            {"memory", required_argument, NULL, 'm'},
+                                            {"profile", no_argument, NULL, 'p'},
+                                            {"svg", required_argument, NULL, 's'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     arguments a = {0};
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         a.training = a.training || c == 't';
         a.profile = a.profile || c == 'p';
         if (c == 's')
             a.svg = optarg;
-        if (c == 'r' && !parse_rows(optarg, &a.rows))
+        if (c == 'r' && !parse_number(optarg, ROWS_MAX, &a.rows))
             return pm_cli_finish("plan", pm_fail(PM_INVALID, "--rows %s: wanted 1 to %d", optarg, ROWS_MAX));
+        if (c == 'm' && !parse_number(optarg, MEMORY_MAX, &a.memory_mib))
+            return pm_cli_finish("plan",
+                                 pm_fail(PM_INVALID, "--memory %s: wanted 1 to %d MiB", optarg, MEMORY_MAX));
         if (c == 'h' || c == '?')
             return fputs(USAGE, c == 'h' ? stdout : stderr), c == 'h' ? 0 : 2;
     }
     if (optind + 1 != argc)
         return fputs(USAGE, stderr), 2;
     a.model = argv[optind];
+    if (a.memory_mib && !a.training)
+        return pm_cli_finish("plan",
+                             pm_fail(PM_INVALID, "--memory is for --training: requests keep nothing"));
     return pm_cli_finish("plan", show(&a));
 }

@@ -150,4 +150,8 @@ void pm_plan_print_text(const pm_plan_report *r, FILE *stream)
     fprintf(stream, "peak   %zu bytes (%s); reserved %zu; without sharing %zu\n", pm_plan_peak(r->plan),
             pm_plan_print_bytes(pm_plan_peak(r->plan), a), pm_plan_bytes(r->plan),
             pm_plan_bytes_unshared(r->plan));
+    if (pm_plan_segments(r->plan) > 1)
+        fprintf(stream,
+                "the forward pass is made in %u segments, all but the last again for the backward pass\n",
+                pm_plan_segments(r->plan));
 }

@@ -1,7 +1,6 @@
 #include "cli/roles.h"
 
 #include "cli/progress.h"
-#include "core/digest.h"
 #include "core/metrics.h"
 #include "model/graph.h"
 #include "net/http.h"
@@ -57,9 +56,11 @@ static pm_status check_job(pm_job *job, pm_dataset **train)
     pm_graph *graph = NULL;
     pm_dataset *validation = NULL;
     pm_row_shape row = {0};
-    pm_status status = job->model.onnx ? pm_digest_file(job->model.onnx, job->model.digest, NULL) : pm_ok();
-    if (status.code == PM_OK)
-        status = pm_graph_from_job(&graph, job);
+    pm_status status = pm_graph_from_job(&graph, job);
+    if (status.code == PM_OK && job->model.onnx)
+        status = pm_graph_digest_onnx(graph, job->model.onnx, job->model.digest);
+    for (size_t i = 0; status.code == PM_OK && i < pm_graph_notes(graph); i++)
+        fprintf(stderr, "paramill: %s: %s\n", job->model.onnx, pm_graph_note(graph, i));
     if (status.code == PM_OK) {
         row = pm_row_shape_of(graph, job->loss);
         status = pm_dataset_load(train, &validation, job, &row);

@@ -93,8 +93,11 @@ typedef struct pm_layer {
 typedef enum pm_loss {
     PM_LOSS_SOFTMAX_CROSS_ENTROPY,
     PM_LOSS_MEAN_SQUARED_ERROR,
-    PM_LOSS_SOFT_CROSS_ENTROPY // against a weight for each class; has no name in a job, which softens its
-                               // targets instead
+    PM_LOSS_SOFT_CROSS_ENTROPY, // against a weight for each class; has no name in a job, which softens its
+                                // targets instead
+    PM_LOSS_L1,                 // model/losses.h says what each is
+    PM_LOSS_BINARY_CROSS_ENTROPY,
+    PM_LOSS_BPR
 } pm_loss;
 
 // Either onnx, or input and layers.
@@ -178,6 +181,7 @@ typedef struct pm_job_cluster {
     uint32_t heartbeat_ms;      // [500]
     uint32_t lease_ms;          // silence after which a member is dead [5000]
     uint32_t request_ms;        // deadline of one push or pull, after which the culprit is named [30000]
+    uint32_t worker_memory_mib; // most a step may take in a worker, in MiB [0: what the machine has]
 } pm_job_cluster;
 
 typedef struct pm_job_checkpoint {

@@ -232,6 +232,8 @@ static pm_status check_cluster(const pm_job_cluster *c, uint32_t lanes)
                        lanes);
     if (c->servers > 1024 || c->shards_per_server > 64)
         return pm_fail(PM_INVALID, "cluster: at most 1024 servers of at most 64 shards");
+    if (c->worker_memory_mib > 1 << 24)
+        return pm_fail(PM_INVALID, "cluster: worker_memory_mib is in MiB, at most %d", 1 << 24);
     if (c->lease_ms < 3 * c->heartbeat_ms)
         return pm_fail(PM_INVALID, "cluster: lease_ms is at least three times heartbeat_ms");
     return pm_ok();

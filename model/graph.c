@@ -3,6 +3,7 @@
 #include "model/operators.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,52 @@ pm_status pm_graph_add_input(pm_graph *graph, uint32_t value)
 pm_status pm_graph_add_output(pm_graph *graph, uint32_t value)
 {
     return append(&graph->outputs, &graph->output_count, value);
+}
+
+// Appends a copy of text to a list in the region, which has room for a power of two.
+static pm_status keep_text(pm_graph *graph, const char ***list, size_t *count, const char *text)
+{
+    if ((*count & (*count - 1)) == 0) { // full
+        const char **grown = pm_region_alloc(graph->region, (*count ? 2 * *count : 1) * sizeof *grown);
+        if (!grown)
+            return pm_fail(PM_NO_MEMORY, "a list of texts");
+        if (*count > 0)
+            memcpy(grown, *list, *count * sizeof *grown);
+        *list = grown;
+    }
+    const char *copy = pm_region_text(graph->region, text);
+    if (!copy)
+        return pm_fail(PM_NO_MEMORY, "a text");
+    (*list)[(*count)++] = copy;
+    return pm_ok();
+}
+
+pm_status pm_graph_add_note(pm_graph *graph, const char *format, ...)
+{
+    char text[3 * PM_MAX_NAME];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return keep_text(graph, &graph->notes, &graph->note_count, text);
+}
+
+pm_status pm_graph_add_file(pm_graph *graph, const char *name)
+{
+    for (size_t i = graph->file_count; i-- > 0;) // most likely the last
+        if (strcmp(graph->files[i], name) == 0)
+            return pm_ok();
+    return keep_text(graph, &graph->files, &graph->file_count, name);
+}
+
+size_t pm_graph_notes(const pm_graph *graph)
+{
+    return graph->note_count;
+}
+
+const char *pm_graph_note(const pm_graph *graph, size_t index)
+{
+    return graph->notes[index];
 }
 
 // What is left of a value's shape without the batch.

@@ -4,6 +4,7 @@
 // nodes. It holds no activations and runs nothing; model/plan.h makes it run. A graph is immutable once made
 // and may be shared by threads.
 #include "core/buffer.h"
+#include "core/digest.h"
 #include "core/job.h"
 #include "core/status.h"
 #include "model/tensor.h"
@@ -40,17 +41,17 @@ typedef struct pm_port {
 } pm_port;
 
 // Builds the graph of job->model, or reads it from the ONNX file that job->model.onnx names: with one float32
-// input and output, all parameters inside, and of job->model.digest where that is set. From layers: the last
-// value is named "logits" when the loss is softmax cross-entropy, "output" otherwise. Parameters are named
-// "KINDn.ROLE", n counting the layers of a kind from 1: gemm1.weight (out, in), gemm1.bias, conv1.weight
-// (out, in, height, width), batchnorm1.scale, .bias, .mean, .var. Initial weights are a pure function of
-// (job->seed, name): of Gemm, MatMul and Conv He uniform, +-sqrt(6 / fan_in), where the next activation is
-// Relu or Gelu (He et al. 2015), else Glorot uniform, +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio
-// 2010). In a model with Attention or Transformer layers matrices are normal with deviation 0.02, those whose
-// outputs a Transformer adds to its input 0.02 / sqrt(2 Transformers) (Radford et al. 2019, GPT-2). LSTM and
-// GRU begin uniform in +-1 / sqrt(units). Biases and running means are 0, scales and running variances 1. The
-// graph is of opset 17 where it has a LayerNormalization, of 13 else. PM_INVALID names layer and operator
-// when shapes do not fit. The caller owns *graph.
+// input and output, and of job->model.digest (see pm_graph_digest_onnx) where that is set. From layers: the
+// last value is named "logits" when the loss is softmax cross-entropy, "output" otherwise. Parameters are
+// named "KINDn.ROLE", n counting the layers of a kind from 1: gemm1.weight (out, in), gemm1.bias,
+// conv1.weight (out, in, height, width), batchnorm1.scale, .bias, .mean, .var. Initial weights are a pure
+// function of (job->seed, name): of Gemm, MatMul and Conv He uniform, +-sqrt(6 / fan_in), where the next
+// activation is Relu or Gelu (He et al. 2015), else Glorot uniform, +-sqrt(6 / (fan_in + fan_out)) (Glorot
+// and Bengio 2010). In a model with Attention or Transformer layers matrices are normal with deviation 0.02,
+// those whose outputs a Transformer adds to its input 0.02 / sqrt(2 Transformers) (Radford et al. 2019,
+// GPT-2). LSTM and GRU begin uniform in +-1 / sqrt(units). Biases and running means are 0, scales and running
+// variances 1. The graph is of opset 17 where it has a LayerNormalization, of 13 else. PM_INVALID names layer
+// and operator when shapes do not fit. The caller owns *graph.
 pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job) PM_CHECKED;
 
 // Frees the graph and sets *graph to NULL; NULL is allowed. No plan made from it may be left.
@@ -84,12 +85,20 @@ size_t pm_graph_output_count(const pm_graph *graph);
 pm_status pm_graph_write_onnx(const pm_graph *graph, const char *weights_file, const uint64_t *offsets,
                               pm_buffer **onnx) PM_CHECKED;
 
+// What reading the model changed or found that the user should know, one sentence each: equal parameters that
+// the exporter had merged, a batch normalization that it had folded.
+size_t pm_graph_notes(const pm_graph *graph);
+const char *pm_graph_note(const pm_graph *graph, size_t index);
+
 // Reads an ONNX ModelProto, opset 7 to 17, whose inputs have the batch as their first extent and fixed ones
 // after it. The bytes are hostile: PM_CORRUPT when they are not a protobuf message, PM_UNSUPPORTED names
 // node, domain and opset of what is known but not built, PM_INVALID what does not fit together: a missing
 // input, a cycle, a name given twice, shapes. Float32 initializers are parameters, inline (pm_param.initial)
 // or external (initial is NULL: bind them, see pm_plan_bind); scalars, other types and settings of operators
-// are constants. The caller owns *graph.
+// are constants. Functions and branches of If whose condition follows from constants and shapes are inlined.
+// Forms of training become those of inference, of which a training plan makes its own. float16 and bfloat16
+// are storage: what is in them is read as float32; inputs and outputs keep their types. A parameter that an
+// Identity gives a second name is two parameters (see pm_graph_note). The caller owns *graph.
 pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size) PM_CHECKED;
 
 // The same with external data of any type, which are read from files in folder (the model's) or below it, at
@@ -98,5 +107,10 @@ pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size) P
 pm_status pm_graph_read_onnx_in(pm_graph **graph, const void *bytes, size_t size,
                                 const char *folder) PM_CHECKED;
 
-// The same for a file at path, of at most 2 GiB, and the folder that it lies in.
+// The same for a file at path, of at most 2 GiB, and the folder that it lies in. The file is mapped: tensors
+// are found in it and copied once.
 pm_status pm_graph_load_onnx(pm_graph **graph, const char *path) PM_CHECKED;
+
+// The SHA-256 of the file at path that the graph was loaded from; where it had external data, that of the
+// lines "SHA256  NAME\n" of the model (NAME is "model") and of each data file, in order of first use.
+pm_status pm_graph_digest_onnx(const pm_graph *graph, const char *path, char hex[PM_DIGEST_HEX]) PM_CHECKED;

@@ -62,6 +62,7 @@ typedef struct pm_value {
     pm_tensor tensor;
     bool batched;  // shape[0], 1 here, stands for the batch
     bool constant; // tensor.data is the value for ever
+    bool weight;   // in a source: a constant that becomes a parameter where a node computes with it
     bool shared;   // in a program: follows from parameters and constants alone, so it is one for all lanes
     int64_t param; // index into params, or PM_NO_PARAM
 } pm_value;
@@ -79,6 +80,8 @@ struct pm_graph {
     size_t input_count, output_count;
     pm_port *input_ports, *output_ports; // set by pm_graph_finish
     int64_t opset;                       // of the default domain
+    const char **notes, **files;         // for the user; of external data that were read; in region
+    size_t note_count, file_count;
 };
 
 // An empty graph; NULL when out of memory.
@@ -105,6 +108,13 @@ pm_status pm_graph_add_output(pm_graph *graph, uint32_t value) PM_CHECKED;
 // Completes a source whose inputs and outputs have types and shapes: parameters and ports are stable from
 // here on.
 pm_status pm_graph_finish(pm_graph *graph) PM_CHECKED;
+
+// Keeps a sentence that the user should read; see pm_graph_note.
+pm_status pm_graph_add_note(pm_graph *graph, const char *format, ...) PM_CHECKED
+    __attribute__((format(printf, 2, 3)));
+
+// Keeps the name of a file that the model's tensors were read from, once.
+pm_status pm_graph_add_file(pm_graph *graph, const char *name) PM_CHECKED;
 
 // "(N, 28, 28)" of a value into text.
 const char *pm_value_text(const pm_value *value, char *text, size_t size);

@@ -7,7 +7,8 @@
     void pm_kernel_fill_row_##variant(pm_kernels *table);                                                    \
     void pm_kernel_fill_image_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_pool_##variant(pm_kernels *table);                                                   \
-    void pm_kernel_fill_panel_##variant(pm_kernels *table)
+    void pm_kernel_fill_panel_##variant(pm_kernels *table);                                                  \
+    void pm_kernel_fill_probe_##variant(pm_kernels *table)
 
 // Appends the variant's table.
 #define FILL(variant)                                                                                        \
@@ -19,6 +20,7 @@
         pm_kernel_fill_image_##variant(table);                                                               \
         pm_kernel_fill_pool_##variant(table);                                                                \
         pm_kernel_fill_panel_##variant(table);                                                               \
+        pm_kernel_fill_probe_##variant(table);                                                               \
     } while (0)
 
 DECLARE(avx512);

@@ -26,18 +26,23 @@ typedef struct pm_window {
     bool count_include_pad;                      // AveragePool: divide by the whole window
 } pm_window;
 
-// c (rows, columns) = or += sum over k < depth of a[a_offsets[row] + k] * b[b_offsets[k] + column]: a matrix
-// product whose operands lie where they are, packed or inside a padded image. b is read to the panel's full
-// width.
+// c (rows, columns) = or += sum over k < depth of a[a_offsets[row] + a_steps[k]] * b[b_offsets[k] + column],
+// then
+// += bias[column], then the rectifier: a matrix product whose operands lie where they are, packed or inside a
+// padded image. b is in panels of pm_kernels.panel columns, each read to its full width.
 typedef struct pm_panel {
-    size_t rows, columns, depth; // columns <= pm_kernels.panel
+    size_t rows, columns, depth; // any number of columns
     const float *a;
     const size_t *a_offsets; // (rows)
+    const size_t *a_steps;   // (depth); NULL: 0, 1, 2 ...
     const float *b;
     const size_t *b_offsets; // (depth)
+    size_t b_stride;         // from panel to panel
     float *c;
     size_t c_stride;
     bool accumulate;
+    const float *bias; // (columns); NULL: none
+    bool relu;         // NaN stays NaN
 } pm_panel;
 
 // Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
@@ -107,9 +112,18 @@ typedef struct pm_kernels {
     // Products. The result of a row does not depend on how many there are. Bits differ between variants here:
     // only some have fused multiply-adds.
     size_t panel; // columns of a panel
-    void (*panel_product)(const pm_panel *panel);
+    void (*panel_product)(const pm_panel *product);
+    // y[j][i] = x[i][j] for i < rows, j < columns.
+    void (*transpose)(const float *x, size_t rows, size_t columns, size_t x_stride, float *y,
+                      size_t y_stride);
     // panel[k][j] = x[j][k] for j < rows <= panel, 0 beyond: (depth, panel)
     void (*pack_panel)(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel);
+
+    // What benchmarks measure against. Runs rounds of independent chains of multiply-adds from the given
+    // factor and addend, and returns how many floating-point operations they were; reads n elements. Both add
+    // what they made, so that it is made.
+    double (*multiply_adds)(size_t rounds, const float factors[2], float *sum);
+    float (*read_all)(const float *x, size_t n);
 } pm_kernels;
 
 // The table for this CPU; lives for ever.

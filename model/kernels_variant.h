@@ -13,3 +13,4 @@ void PM_KERNEL(fill_row)(pm_kernels *table);
 void PM_KERNEL(fill_image)(pm_kernels *table);
 void PM_KERNEL(fill_pool)(pm_kernels *table);
 void PM_KERNEL(fill_panel)(pm_kernels *table);
+void PM_KERNEL(fill_probe)(pm_kernels *table);

@@ -1,6 +1,4 @@
 // From the short layer list of a job to a graph.
-#include "core/digest.h"
-#include "core/text.h"
 #include "model/layer_builder.h"
 #include "model/onnx.h"
 
@@ -35,8 +33,6 @@ static const char *const NAMES[] = {
 };
 
 enum { LAYER_NORM_OPSET = 17 };
-
-#define MODEL_MAX_BYTES ((size_t)1 << 31) // of a protobuf message
 
 // Weight (out, in, ...) and bias (out) of Gemm and Conv; area is the window's size.
 static uint32_t add_weights(pm_layer_builder *b, const int64_t *shape, uint32_t rank, double area,
@@ -278,29 +274,22 @@ static pm_status check_trainable(const pm_graph *g)
     if (type != PM_TYPE_F32 && type != PM_TYPE_I64)
         return pm_fail(PM_UNSUPPORTED, "input %.64s is %s; training takes float32 or int64",
                        pm_graph_input_name(g), pm_type_name(type));
-    for (size_t i = 0; i < pm_graph_param_count(g); i++)
-        if (!pm_graph_param(g, i)->initial)
-            return pm_fail(PM_UNSUPPORTED, "parameter %.64s is external data", pm_graph_param(g, i)->name);
     return pm_ok();
 }
 
 static pm_status read_model(pm_graph **graph, const pm_job_model *model)
 {
-    char *bytes = NULL, digest[PM_DIGEST_HEX];
-    size_t size;
+    char digest[PM_DIGEST_HEX];
     pm_graph *g = NULL;
-    pm_status status = pm_read_file(model->onnx, MODEL_MAX_BYTES, &bytes, &size);
+    pm_status status = pm_graph_load_onnx(&g, model->onnx);
     if (status.code != PM_OK)
         return status; // names the file
-    status = pm_digest_bytes(bytes, size, digest);
+    status = model->digest[0] ? pm_graph_digest_onnx(g, model->onnx, digest) : status;
     if (status.code == PM_OK && model->digest[0] && strcmp(digest, model->digest) != 0)
         status =
             pm_fail(PM_CORRUPT, "this copy has digest %.12s, the coordinator's %.12s", digest, model->digest);
     if (status.code == PM_OK)
-        status = pm_graph_read_onnx(&g, bytes, size);
-    if (status.code == PM_OK)
         status = check_trainable(g);
-    free(bytes);
     if (status.code != PM_OK)
         pm_graph_destroy(&g);
     *graph = g;

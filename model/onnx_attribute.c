@@ -152,14 +152,49 @@ static pm_status read_values(found *f)
     return a->type == PM_ATTRIBUTE_TENSOR ? read_tensor(f, tensor) : pm_ok();
 }
 
-static pm_status find_spec(pm_wire message, const pm_attribute_spec *specs, const pm_attribute_spec **spec)
+static pm_onnx_text text_field(pm_wire message, uint32_t number)
 {
     pm_wire_field field;
-    pm_onnx_text name = {0};
+    pm_onnx_text text = {0};
+    while (pm_wire_next(&message, &field))
+        if (field.number == number)
+            text = (pm_onnx_text){field.bytes, field.size};
+    return text;
+}
+
+// The attribute with the name among the message's fields of a number.
+static bool find_attribute(pm_wire message, uint32_t number, pm_onnx_text name, pm_wire *attribute)
+{
+    pm_wire_field field;
+    while (pm_wire_next(&message, &field)) {
+        if (field.number != number)
+            continue;
+        *attribute = pm_wire_inner(&field);
+        if (pm_onnx_text_compare(text_field(*attribute, ONNX_ATTRIBUTE_NAME), name) == 0)
+            return true;
+    }
+    return false;
+}
+
+// Follows an attribute that refers to the call's, from call to call, to the one with the value; false when
+// there is none.
+static bool follow(const pm_onnx_call *call, pm_wire *attribute)
+{
+    for (pm_onnx_text name; (name = text_field(*attribute, ONNX_ATTRIBUTE_REFERENCE)).size > 0;
+         call = call->outer) {
+        if (!call)
+            return false;
+        if (!find_attribute(call->node, ONNX_NODE_ATTRIBUTE, name, attribute))
+            return find_attribute(call->function, ONNX_FUNCTION_DEFAULT, name, attribute) &&
+                   text_field(*attribute, ONNX_ATTRIBUTE_REFERENCE).size == 0;
+    }
+    return true;
+}
+
+static pm_status find_spec(pm_wire message, const pm_attribute_spec *specs, const pm_attribute_spec **spec)
+{
+    const pm_onnx_text name = text_field(message, ONNX_ATTRIBUTE_NAME);
     char printable[PM_MAX_NAME];
-    for (pm_wire scan = message; pm_wire_next(&scan, &field);)
-        if (field.number == ONNX_ATTRIBUTE_NAME)
-            name = (pm_onnx_text){field.bytes, field.size};
     pm_status status = pm_onnx_name(name, "an attribute", printable);
     if (status.code != PM_OK)
         return status;
@@ -168,8 +203,8 @@ static pm_status find_spec(pm_wire message, const pm_attribute_spec *specs, cons
     return (*spec)->name ? status : pm_fail(PM_UNSUPPORTED, "attribute %.64s", printable);
 }
 
-pm_status pm_onnx_attributes_read(pm_wire node, const pm_attribute_spec *specs, pm_region *region,
-                                  const pm_attribute **attributes, uint32_t *count)
+pm_status pm_onnx_attributes_read(pm_wire node, const pm_onnx_call *call, const pm_attribute_spec *specs,
+                                  pm_region *region, pm_attribute **attributes, uint32_t *count)
 {
     uint32_t known = 0;
     while (specs[known].name)
@@ -189,6 +224,8 @@ pm_status pm_onnx_attributes_read(pm_wire node, const pm_attribute_spec *specs, 
                 status = pm_fail(PM_INVALID, "attribute %s is given twice", f.spec->name);
         if (status.code != PM_OK)
             return status;
+        if (!follow(call, &f.message))
+            continue;
         f.attribute = &list[(*count)++];
         *f.attribute = (pm_attribute){.name = f.spec->name, .type = f.spec->type};
         status = read_values(&f);
@@ -196,15 +233,31 @@ pm_status pm_onnx_attributes_read(pm_wire node, const pm_attribute_spec *specs, 
     return status;
 }
 
-pm_status pm_onnx_constant_read(pm_wire node, pm_region *region, pm_tensor *tensor)
+bool pm_onnx_attribute_graph(pm_wire node, const char *name, pm_wire *graph)
+{
+    const pm_onnx_text text = {(const unsigned char *)name, strlen(name)};
+    pm_wire attribute;
+    pm_wire_field field;
+    bool has = false;
+    if (!find_attribute(node, ONNX_NODE_ATTRIBUTE, text, &attribute))
+        return false;
+    while (pm_wire_next(&attribute, &field))
+        if (field.number == ONNX_ATTRIBUTE_G && field.type == PM_WIRE_BYTES) {
+            *graph = pm_wire_inner(&field);
+            has = true;
+        }
+    return has && !attribute.bad;
+}
+
+pm_status pm_onnx_constant_read(pm_wire node, const pm_onnx_call *call, pm_region *region, pm_tensor *tensor)
 {
     static const pm_attribute_spec specs[] = {
         {"value", PM_ATTRIBUTE_TENSOR},    {"value_float", PM_ATTRIBUTE_FLOAT},
         {"value_int", PM_ATTRIBUTE_INT},   {"value_floats", PM_ATTRIBUTE_FLOATS},
         {"value_ints", PM_ATTRIBUTE_INTS}, {0}};
-    const pm_attribute *a = NULL;
+    pm_attribute *a = NULL;
     uint32_t count = 0;
-    pm_status status = pm_onnx_attributes_read(node, specs, region, &a, &count);
+    pm_status status = pm_onnx_attributes_read(node, call, specs, region, &a, &count);
     if (status.code == PM_OK && count != 1)
         status = pm_fail(PM_INVALID, "%u values, wanted 1", count);
     if (status.code != PM_OK)

@@ -1,12 +1,14 @@
 #include "model/onnx_external.h"
 
-#include "core/text.h"
 #include "model/onnx.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,7 +129,7 @@ static pm_status read_elements(int file, const place *p, const char *name, pm_re
     return pm_ok();
 }
 
-pm_status pm_onnx_external_read(pm_wire message, const char *name, const char *folder, pm_region *region,
+pm_status pm_onnx_external_read(pm_wire message, const char *name, const char *folder, pm_graph *graph,
                                 pm_tensor *tensor, size_t *left)
 {
     place p;
@@ -146,24 +148,93 @@ pm_status pm_onnx_external_read(pm_wire message, const char *name, const char *f
                        p.location);
     if (file < 0)
         return pm_fail(PM_IO, "tensor %.64s: %.80s: %s", name, p.location, strerror(errno));
-    pm_status status = read_elements(file, &p, name, region, tensor);
+    pm_status status = read_elements(file, &p, name, graph->region, tensor);
     close(file);
+    if (status.code == PM_OK)
+        status = pm_graph_add_file(graph, p.location);
     *left -= status.code == PM_OK ? bytes : 0;
+    return status;
+}
+
+// The folder that a file lies in; the caller frees it.
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return !slash ? strdup(".")
+                  : strndup(path, slash == path ? 1 : (size_t)(slash - path)); // "/a" lies in "/"
+}
+
+// Maps the file; an empty one is NULL.
+static pm_status map_file(const char *path, void **bytes, size_t *size)
+{
+    struct stat info;
+    pm_status status = pm_ok();
+    const int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    *bytes = NULL;
+    *size = 0;
+    if (file < 0)
+        return pm_fail_errno("%s", path);
+    if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode))
+        status = pm_fail(PM_IO, "%s: it is no regular file", path);
+    else if ((uint64_t)info.st_size > MODEL_MAX)
+        status = pm_fail(PM_INVALID, "%s: it has %lld bytes, at most %zu are read", path,
+                         (long long)info.st_size, MODEL_MAX);
+    else if (info.st_size > 0)
+        *bytes = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+    if (*bytes == MAP_FAILED) {
+        *bytes = NULL;
+        status = pm_fail_errno("%s", path);
+    }
+    *size = *bytes ? (size_t)info.st_size : 0;
+    close(file);
     return status;
 }
 
 pm_status pm_graph_load_onnx(pm_graph **graph, const char *path)
 {
-    char *bytes = NULL, *folder = strdup(path);
+    void *bytes = NULL;
     size_t size = 0;
-    pm_status status =
-        folder ? pm_read_file(path, MODEL_MAX, &bytes, &size) : pm_fail(PM_NO_MEMORY, "%s", path);
-    char *slash = folder ? strrchr(folder, '/') : NULL;
-    if (slash)
-        slash[slash == folder] = '\0'; // "/model.onnx" lies in "/"
+    char *folder = folder_of(path);
+    pm_status status = folder ? map_file(path, &bytes, &size) : pm_fail(PM_NO_MEMORY, "%s", path);
     if (status.code == PM_OK)
-        status = pm_wrap(pm_graph_read_onnx_in(graph, bytes, size, slash ? folder : "."), "%s", path);
-    free(bytes);
+        status = pm_wrap(pm_graph_read_onnx_in(graph, bytes ? bytes : "", size, folder), "%s", path);
+    if (bytes)
+        munmap(bytes, size);
+    free(folder);
+    return status;
+}
+
+static void add_line(pm_digest *digest, const char *hex, const char *name)
+{
+    pm_digest_update(digest, hex, strlen(hex));
+    pm_digest_update(digest, "  ", 2);
+    pm_digest_update(digest, name, strlen(name));
+    pm_digest_update(digest, "\n", 1);
+}
+
+pm_status pm_graph_digest_onnx(const pm_graph *graph, const char *path, char hex[PM_DIGEST_HEX])
+{
+    pm_digest *digest = NULL;
+    char *folder = NULL;
+    pm_status status = pm_digest_file(path, hex, NULL);
+    if (status.code != PM_OK || graph->file_count == 0)
+        return status;
+    folder = folder_of(path);
+    status = folder ? pm_digest_create(&digest) : pm_fail(PM_NO_MEMORY, "%s", path);
+    if (status.code == PM_OK)
+        add_line(digest, hex, "model");
+    for (size_t i = 0; status.code == PM_OK && i < graph->file_count; i++) {
+        char data[PATH_MAX];
+        if (snprintf(data, sizeof data, "%s/%s", folder, graph->files[i]) >= (int)sizeof data)
+            status = pm_fail(PM_INVALID, "%s: too long a path", graph->files[i]);
+        if (status.code == PM_OK)
+            status = pm_digest_file(data, hex, NULL);
+        if (status.code == PM_OK)
+            add_line(digest, hex, graph->files[i]);
+    }
+    if (status.code == PM_OK)
+        pm_digest_finish(digest, hex);
+    pm_digest_destroy(&digest);
     free(folder);
     return status;
 }

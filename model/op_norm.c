@@ -1,6 +1,6 @@
 // BatchNormalization: y = (x - mean) / sqrt(variance + epsilon) * scale + bias for each channel; mean and
 // population variance are each lane's own when training, the running ones otherwise. Softmax.
-#include "model/gradient.h"
+#include "model/compose.h"
 #include "model/program.h"
 #include "model/task.h"
 
@@ -33,8 +33,8 @@ static pm_status check_channels(const pm_shapes *s)
 
 static pm_status infer_norm(pm_shapes *s)
 {
-    if (pm_node_int(s->node, "training_mode", 0) != 0 || pm_node_int(s->node, "spatial", 1) != 1)
-        return pm_fail(PM_UNSUPPORTED, "training_mode 1, or spatial 0");
+    if (pm_node_int(s->node, "spatial", 1) != 1)
+        return pm_fail(PM_UNSUPPORTED, "spatial 0");
     pm_status status = check_channels(s);
     return status.code == PM_OK ? pm_infer_same(s) : status;
 }
@@ -50,14 +50,24 @@ static pm_status infer_norm_train(pm_shapes *s)
     return pm_infer_same(s);
 }
 
-// A training program normalizes with the batch's statistics and hands them to the running ones.
+// old * momentum + new * (1 - momentum)
+static uint32_t running(pm_compose *c, uint32_t old, uint32_t new)
+{
+    const double momentum = (double)pm_node_float(c->node, "momentum", 0.9f);
+    return pm_compose_2(c, "Add", pm_compose_by(c, "Mul", old, momentum),
+                        pm_compose_by(c, "Mul", new, 1 - momentum));
+}
+
+// A training program normalizes with the batch's statistics and hands them to the running ones; so does a
+// node in its training form, with the running ones as outputs.
 static pm_status lower_norm(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
 {
     uint32_t made[4] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
     pm_tensor checked[5];
-    if (node->output_count > 1)
+    const bool form = pm_node_int(node, "training_mode", 0) != 0;
+    if (node->output_count > (form && !training ? 3 : 1))
         return pm_fail(PM_UNSUPPORTED, "the statistics as outputs");
-    if (!training)
+    if (!training && !form)
         return pm_program_add(program, node, outputs);
     pm_status status = pm_program_infer(program, node, checked);
     if (status.code == PM_OK)
@@ -71,6 +81,11 @@ static pm_status lower_norm(pm_graph *program, bool training, const pm_node *nod
                                            .output_count = 4},
                                made);
     outputs[0] = made[0];
+    pm_compose c = pm_compose_open(program, node);
+    for (uint32_t i = 1; status.code == PM_OK && i < node->output_count; i++) {
+        outputs[i] = running(&c, node->inputs[2 + i], made[i]);
+        status = c.status;
+    }
     return status;
 }
 

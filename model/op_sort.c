@@ -100,8 +100,7 @@ static void run_top(const pm_task *task, const pm_call *call)
         sort_row(values + from, inner, sign, order, n);
         for (size_t i = 0; i < k; i++) {
             const size_t source = from + (size_t)order[i] * inner, target = to + i * inner;
-            if (call->out[0])
-                memcpy((char *)call->out[0] + target * size, (const char *)call->in[0] + source * size, size);
+            memcpy((char *)call->out[0] + target * size, (const char *)call->in[0] + source * size, size);
             if (where)
                 where[target] = order[i];
         }

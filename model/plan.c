@@ -1,4 +1,5 @@
 // Steps and requests; plan_build.c makes the plan, plan_run.c runs its tasks.
+#include "model/losses.h"
 #include "model/plan_impl.h"
 
 #include <inttypes.h>
@@ -13,7 +14,7 @@ static pm_status check_step(const pm_plan *plan, const pm_step *step)
     if (lanes == 0 || (lanes & (lanes - 1)) || lanes > plan->max_lanes || step->first_lane % lanes)
         return pm_fail(PM_INVALID, "lanes [%u, +%u) are no aligned block of at most %u", step->first_lane,
                        lanes, plan->max_lanes);
-    if (plan->loss != PM_LOSS_SOFTMAX_CROSS_ENTROPY)
+    if (pm_loss_kind_of(plan->loss)->target != PM_TARGET_CLASS)
         return pm_ok();
     const int32_t *classes = pm_plan_memory(plan, plan->target);
     const size_t count = pm_graph_output_count(plan->graph) / plan->row_losses;
@@ -35,7 +36,7 @@ static void read_loss(const pm_plan *plan)
     pm_step *step = plan->step;
     const double *row_loss = pm_plan_memory(plan, plan->row_loss);
     const uint8_t *correct = pm_plan_memory(plan, plan->correct);
-    const bool classes = plan->loss != PM_LOSS_MEAN_SQUARED_ERROR;
+    const bool judges = pm_loss_kind_of(plan->loss)->judges;
     const size_t losses = (size_t)plan->rows_per_lane * plan->row_losses;
     double lanes[PM_MAX_LANES];
     step->correct = 0;
@@ -43,7 +44,7 @@ static void read_loss(const pm_plan *plan)
         lanes[lane] = 0;
         for (size_t i = lane * losses; i < (lane + 1) * losses; i++) {
             lanes[lane] += row_loss[i];
-            step->correct += classes && correct[i];
+            step->correct += judges && correct[i];
         }
     }
     step->loss = tree_sum(lanes, plan->lanes);
@@ -254,6 +255,11 @@ const float *pm_plan_gradient(const pm_plan *plan, size_t param)
 size_t pm_plan_bytes(const pm_plan *plan)
 {
     return pm_arena_size(plan->arena);
+}
+
+uint32_t pm_plan_segments(const pm_plan *plan)
+{
+    return plan->segments;
 }
 
 size_t pm_plan_bytes_unshared(const pm_plan *plan)

@@ -222,6 +222,14 @@ static size_t machine_bytes(void)
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows)
 {
+    return pm_plan_create_training_within(plan, graph, loss, rows_per_lane, max_lanes, total_rows, 0);
+}
+
+pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
+                                         uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,
+                                         size_t most_bytes)
+{
+    static const uint32_t segments[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
     if (rows_per_lane == 0 || total_rows == 0 || max_lanes == 0 || (max_lanes & (max_lanes - 1)) ||
         max_lanes > PM_MAX_LANES || rows_per_lane > UINT32_MAX / PM_MAX_LANES / PM_MAX_LANES)
         return pm_fail(PM_INVALID, "%u rows a lane, %u lanes (a power of two up to %d), %u rows in all",
@@ -229,15 +237,26 @@ pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss
     const size_t places = pm_loss_places(graph, loss);
     if (places > UINT32_MAX / PM_MAX_LANES / rows_per_lane)
         return pm_fail(PM_INVALID, "%u rows of %zu places a lane", rows_per_lane, places);
-    const pm_plan wanted = {.graph = graph,
-                            .training = true,
-                            .loss = loss,
-                            .rows_per_lane = rows_per_lane,
-                            .max_lanes = max_lanes,
-                            .row_losses = (uint32_t)places,
-                            .most_bytes = machine_bytes(),
-                            .loss_scale = 1 / ((float)total_rows * (float)places)};
-    return pm_wrap(build(plan, &wanted), "training plan");
+    size_t least = SIZE_MAX;
+    pm_plan wanted = {.graph = graph,
+                      .least = &least,
+                      .training = true,
+                      .loss = loss,
+                      .rows_per_lane = rows_per_lane,
+                      .max_lanes = max_lanes,
+                      .row_losses = (uint32_t)places,
+                      .most_bytes = most_bytes ? most_bytes : machine_bytes(),
+                      .loss_scale = 1 / ((float)total_rows * (float)places)};
+    pm_status status = pm_fail(PM_NO_MEMORY, "no room");
+    for (size_t i = 0; status.code == PM_NO_MEMORY && i < sizeof segments / sizeof segments[0]; i++) {
+        wanted.segments = segments[i];
+        status = build(plan, &wanted);
+    }
+    if (status.code == PM_NO_MEMORY && least != SIZE_MAX)
+        status = pm_fail(PM_NO_MEMORY,
+                         "a step needs %zu bytes even where it makes activations again, it may have %zu",
+                         least, wanted.most_bytes);
+    return pm_wrap(status, "training plan");
 }
 
 pm_status pm_plan_create_inference(pm_plan **plan, const pm_graph *graph, uint32_t max_rows)

@@ -211,7 +211,11 @@ static pm_status check_total(const pm_plan *plan, size_t total)
     for (size_t t = 0; t < plan->task_count; t++)
         if (!largest || task_bytes(plan, &plan->tasks[t]) > task_bytes(plan, largest))
             largest = &plan->tasks[t];
-    return total <= plan->most_bytes ? pm_ok() : refuse_size(plan, largest, total);
+    if (total <= plan->most_bytes)
+        return pm_ok();
+    if (plan->least && total < *plan->least)
+        *plan->least = total;
+    return refuse_size(plan, largest, total);
 }
 
 // What lives as long as the plan; called with no arena to measure, then again to allocate.

@@ -1,7 +1,9 @@
 // What a training plan has more: loss and gradient in its program, and when to call the step's hooks.
 #include "model/compose.h"
+#include "model/losses.h"
 #include "model/plan_impl.h"
 #include "model/program.h"
+#include "model/program_recompute.h"
 
 #include <stdlib.h>
 
@@ -18,7 +20,7 @@ static pm_status add_loss(pm_plan *plan, uint32_t *of, uint32_t *seed)
 {
     uint32_t output = *of;
     pm_graph *p = plan->program;
-    const bool classes = plan->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY;
+    const pm_loss_kind *kind = pm_loss_kind_of(plan->loss);
     const pm_node named = {.name = "loss"};
     if (plan->row_losses > 1 && p->values[output].tensor.rank == 3) {
         pm_compose c = pm_compose_open(p, &named);
@@ -32,20 +34,17 @@ static pm_status add_loss(pm_plan *plan, uint32_t *of, uint32_t *seed)
     target.data = NULL;
     if (target.rank == 0 || target.shape[0] != (int64_t)plan->rows_per_lane * plan->row_losses)
         return pm_fail(PM_INVALID, "the first output must have one row for each of the input");
-    if (classes)
+    if (kind->target == PM_TARGET_CLASS)
         target = (pm_tensor){.type = PM_TYPE_I32, .rank = 1, .shape = {target.shape[0]}};
     pm_status status = pm_graph_add_value(p, "target", &target, &plan->target);
     if (status.code == PM_OK)
         status = pm_graph_add_input(p, plan->target);
     if (status.code != PM_OK)
         return status;
-    static const char *const losses[] = {[PM_LOSS_SOFTMAX_CROSS_ENTROPY] = "CrossEntropyRows",
-                                         [PM_LOSS_MEAN_SQUARED_ERROR] = "SquaredErrorRows",
-                                         [PM_LOSS_SOFT_CROSS_ENTROPY] = "SoftCrossEntropyRows"};
     uint32_t made[3] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
     status = pm_recipe_add(p, &named,
                            (pm_recipe){.domain = PM_DOMAIN,
-                                       .op = losses[plan->loss],
+                                       .op = kind->op,
                                        PM_VALUES(output, plan->target),
                                        PM_ATTRIBUTES(pm_attribute_float("scale", plan->loss_scale)),
                                        .output_count = 3},
@@ -84,8 +83,11 @@ pm_status pm_plan_add_training(pm_plan *plan)
     if (!plan->gradient_values)
         return pm_fail(PM_NO_MEMORY, "a list of gradients");
     pm_status status = add_loss(plan, &output, &seed);
+    const size_t forward_count = p->node_count;
     if (status.code == PM_OK)
         status = pm_gradient_build(p, output, seed, plan->gradient_values);
+    if (status.code == PM_OK)
+        status = pm_program_recompute(p, forward_count, plan->segments);
     for (size_t i = 0; status.code == PM_OK && i < p->param_count; i++)
         if (p->params[i].kind == PM_PARAM_STATISTIC && plan->gradient_values[i] == PM_NO_VALUE)
             status = pm_fail(PM_INVALID, "statistic %.64s is of a node that the loss does not depend on",

@@ -208,7 +208,7 @@ pm_status pm_program_create(pm_graph **program, const pm_graph *source, const pm
     return status;
 }
 
-// Copies node's outputs without those that are not live; false when none is or memory is out.
+// Copies node's outputs without those that are not live, the first aside, which kernels count on; false when none is or memory is out.
 static bool keep_outputs(pm_graph *program, pm_node *node, const bool *live, bool *failed)
 {
     bool any = false;
@@ -218,7 +218,7 @@ static bool keep_outputs(pm_graph *program, pm_node *node, const bool *live, boo
         return false;
     uint32_t *kept = pm_region_copy(program->region, node->outputs, node->output_count * sizeof *kept);
     *failed = *failed || !kept;
-    for (uint32_t i = 0; kept && i < node->output_count; i++)
+    for (uint32_t i = 1; kept && i < node->output_count; i++)
         if (kept[i] != PM_NO_VALUE && !live[kept[i]])
             kept[i] = PM_NO_VALUE;
     if (kept)

@@ -324,9 +324,17 @@ static void panel_product(const pm_panel *p)
         for (size_t j = 0; j < p->columns; j++) {
             double sum = p->accumulate ? (double)p->c[r * p->c_stride + j] : 0;
             for (size_t k = 0; k < p->depth; k++)
-                sum += (double)p->a[p->a_offsets[r] + k] * (double)p->b[p->b_offsets[k] + j];
-            p->c[r * p->c_stride + j] = (float)sum;
+                sum += (double)p->a[p->a_offsets[r] + (p->a_steps ? p->a_steps[k] : k)] *
+                       (double)p->b[p->b_offsets[k] + j / PANEL * p->b_stride + j % PANEL];
+            sum += p->bias ? (double)p->bias[j] : 0;
+            p->c[r * p->c_stride + j] = p->relu && sum < 0 ? 0 : (float)sum;
         }
+}
+
+static void transpose(const float *x, size_t rows, size_t columns, size_t x_stride, float *y, size_t y_stride)
+{
+    for (size_t i = 0; i < rows * columns; i++)
+        y[i % columns * y_stride + i / columns] = x[i / columns * x_stride + i % columns];
 }
 
 static void pack_panel(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel)
@@ -369,6 +377,7 @@ const pm_kernels *pm_reference_kernels(void)
                                      .average_pool_backward = average_pool_backward,
                                      .panel = PANEL,
                                      .panel_product = panel_product,
+                                     .transpose = transpose,
                                      .pack_panel = pack_panel};
     return &table;
 }

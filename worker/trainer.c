@@ -10,8 +10,9 @@ static pm_status open_plans(pm_trainer *t)
 {
     const pm_job *job = t->job;
     pm_loss loss = pm_job_softens(job) ? PM_LOSS_SOFT_CROSS_ENTROPY : job->loss;
-    pm_status status = pm_plan_create_training(&t->training, t->graph, loss, job->batch / job->lanes,
-                                               job->lanes, job->batch);
+    pm_status status =
+        pm_plan_create_training_within(&t->training, t->graph, loss, job->batch / job->lanes, job->lanes,
+                                       job->batch, (size_t)job->cluster.worker_memory_mib << 20);
     if (status.code == PM_OK)
         status = pm_plan_create_inference(&t->inference, t->graph, EVALUATION_ROWS);
     for (uint32_t i = 0; i < t->tables && status.code == PM_OK; i++)

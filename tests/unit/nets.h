@@ -1,6 +1,7 @@
 #pragma once
 // Small nets for the tests of model/: layer lists, their graphs, and numbers to run them on.
 #include "core/rng.h"
+#include "model/losses.h"
 #include "model/plan.h"
 
 #include <criterion/criterion.h>
@@ -73,9 +74,10 @@ static inline void nets_fill(pm_plan *plan, const pm_graph *graph, pm_loss loss,
         uint64_t row = (uint64_t)first * rows_per_lane + r;
         for (size_t i = 0; i < inputs; i++)
             pm_plan_input(plan)[r * inputs + i] = nets_number(row, i);
-        if (loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY)
+        const bool classes = pm_loss_kind_of(loss)->target == PM_TARGET_CLASS;
+        if (classes)
             ((int32_t *)pm_plan_target(plan))[r] = (int32_t)(row * 7 % outputs);
-        for (size_t i = 0; loss != PM_LOSS_SOFTMAX_CROSS_ENTROPY && i < outputs; i++)
+        for (size_t i = 0; !classes && i < outputs; i++)
             ((float *)pm_plan_target(plan))[r * outputs + i] = nets_number(row + 1000, i);
     }
 }

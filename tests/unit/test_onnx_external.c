@@ -143,3 +143,54 @@ Test(onnx_external, a_file_that_is_too_short_is_refused)
     rmdir(f.path);
     pm_graph_destroy(&graph);
 }
+
+static void write_model(const char *path, const pm_graph *graph)
+{
+    uint64_t offsets[32], at = OFFSET;
+    pm_buffer *onnx = NULL;
+    for (size_t i = 0; i < pm_graph_param_count(graph); i++) {
+        offsets[i] = at;
+        at += pm_graph_param(graph, i)->count * sizeof(float);
+    }
+    NETS_OK(pm_graph_write_onnx(graph, "weights.bin", offsets, &onnx));
+    FILE *file = fopen(path, "wb");
+    cr_assert_neq(file, NULL);
+    cr_assert_eq(fwrite(onnx->data, 1, onnx->size, file), onnx->size);
+    fclose(file);
+    pm_buffer_unref(&onnx);
+}
+
+Test(onnx_external, a_jobs_model_takes_its_data_from_beside_it_and_its_digest_covers_them)
+{
+    folder f = make_folder();
+    char model[256], weights[256], first[PM_DIGEST_HEX], second[PM_DIGEST_HEX];
+    pm_graph *graph = nets_mlp(), *back = NULL;
+    pm_job job = {.model.onnx = model};
+    path_in(&f, "model.onnx", model);
+    path_in(&f, "weights.bin", weights);
+    write_model(model, graph);
+    write_weights(&f, "weights.bin", graph, 0);
+    NETS_OK(pm_graph_from_job(&back, &job));
+    check_same_weights(graph, back);
+    NETS_OK(pm_graph_digest_onnx(back, model, first));
+    memcpy(job.model.digest, first, sizeof first);
+    pm_graph_destroy(&back);
+    NETS_OK(pm_graph_from_job(&back, &job));
+    pm_graph_destroy(&back);
+
+    FILE *file = fopen(weights, "r+b");
+    cr_assert(file && fseek(file, OFFSET, SEEK_SET) == 0 && fputc(1, file) == 1);
+    fclose(file);
+    const pm_status status = pm_graph_from_job(&back, &job);
+    cr_assert_eq(status.code, PM_CORRUPT);
+    cr_assert(strstr(status.message, "this copy has digest"), "%s", status.message);
+    job.model.digest[0] = '\0';
+    NETS_OK(pm_graph_from_job(&back, &job));
+    NETS_OK(pm_graph_digest_onnx(back, model, second));
+    cr_assert_str_neq(first, second);
+    pm_graph_destroy(&back);
+    unlink(model);
+    unlink(weights);
+    rmdir(f.path);
+    pm_graph_destroy(&graph);
+}

@@ -220,9 +220,6 @@ Test(onnx_read, what_is_not_built_or_does_not_fit_is_refused_by_name)
     r = GOOD;
     r.data_type = 14;
     check_refused(r, PM_UNSUPPORTED, "w has data type 14");
-    r.data_type = PM_TYPE_F16;
-    r.raw = r.half_data = true;
-    check_refused(r, PM_UNSUPPORTED, "w) is float16");
     r = GOOD;
     r.rows = INT64_C(1) << 40;
     check_refused(r, PM_INVALID, "w: its shape");

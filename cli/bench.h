@@ -1,0 +1,57 @@
+#pragma once
+// The parts of paramill bench: a clock, medians, and what each part prints. Every line of a figure is
+// "PART WHAT … : MEDIAN microseconds, RATE, RATIO of LIMIT", where the limit was measured in the same run.
+#include "core/status.h"
+#include "model/graph.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct pm_bench {
+    uint32_t threads;
+    bool quick;
+    double multiply_adds;     // floating-point operations a second of one core's multiply-adds
+    double multiply_adds_all; // of all threads together
+} pm_bench;
+
+// Runs once what is measured.
+typedef pm_status (*pm_bench_run)(void *ctx);
+
+// *seconds: the median time of a run, over samples of many runs each, after a warm-up.
+pm_status pm_bench_median(const pm_bench *bench, pm_bench_run run, void *ctx, double *seconds) PM_CHECKED;
+
+// The same with the fastest sample instead: for limits, which nothing that is measured may pass.
+pm_status pm_bench_best(const pm_bench *bench, pm_bench_run run, void *ctx, double *seconds) PM_CHECKED;
+
+// Seconds of a steady clock.
+double pm_bench_now(void);
+
+// floats of numbers in [-1, 1), 64-byte aligned; the caller frees them. NULL when out of memory.
+float *pm_bench_numbers(size_t count, uint64_t stream);
+
+// The rate at which one core reads bytes again and again.
+pm_status pm_bench_read_rate(const pm_bench *bench, size_t bytes, double *bytes_a_second) PM_CHECKED;
+
+// --- the parts, each printing its lines
+
+// Sets the bench's limits (bench_limits.c).
+pm_status pm_bench_limits(pm_bench *bench) PM_CHECKED;
+
+// Matrix products, of changing and of frozen operands (bench_products.c).
+pm_status pm_bench_products(const pm_bench *bench) PM_CHECKED;
+
+// Answers and training steps of two models (bench_inference.c, bench_training.c).
+pm_status pm_bench_inference(const pm_bench *bench) PM_CHECKED;
+pm_status pm_bench_training(const pm_bench *bench) PM_CHECKED;
+
+// The models: "mlp", 784-512-256-10, and "cnn", two 3x3 convolutions of 32 and 64 channels, each with a pool,
+// then 128 and 10, on 28x28 images. operations: of one row's forward pass; steps: of its training step. The
+// caller owns *graph.
+typedef struct pm_bench_model {
+    const char *name;
+    pm_graph *graph;
+    double forward_operations, training_operations;
+} pm_bench_model;
+
+enum { PM_BENCH_MODELS = 2 };
+pm_status pm_bench_model_make(pm_bench_model *model, size_t index) PM_CHECKED;

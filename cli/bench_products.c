@@ -1,0 +1,114 @@
+// Matrix products: squares of operands that change, as in training, and few rows by frozen weights, as in
+// answers.
+#include "cli/bench.h"
+#include "model/blas.h"
+#include "model/plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static pm_status run_product(void *ctx)
+{
+    pm_product_run(ctx);
+    return pm_ok();
+}
+
+static pm_status square(const pm_bench *bench, size_t n)
+{
+    float *a = pm_bench_numbers(n * n, 1), *b = pm_bench_numbers(n * n, 2), *c = pm_bench_numbers(n * n, 3);
+    pm_product product = {.m = n,
+                          .n = n,
+                          .k = n,
+                          .a = a,
+                          .a_stride = n,
+                          .b = b,
+                          .b_stride = n,
+                          .c = c,
+                          .c_stride = n,
+                          .fixed_shape = true};
+    const double operations = 2.0 * (double)n * (double)n * (double)n;
+    double seconds = 1;
+    pm_status status = pm_fail(PM_NO_MEMORY, "squares of %zu", n);
+    if (a && b && c)
+        status = pm_bench_median(bench, run_product, &product, &seconds);
+    if (status.code == PM_OK)
+        printf("product %zux%zux%zu: %.1f us, %.1f GFLOP/s, %.2f of multiply-adds\n", n, n, n, seconds * 1e6,
+               operations / seconds * 1e-9, operations / seconds / bench->multiply_adds);
+    free(a);
+    free(b);
+    free(c);
+    return status;
+}
+
+typedef struct frozen {
+    pm_plan *plan;
+    const float *input;
+    float *output;
+    uint32_t rows;
+} frozen;
+
+static pm_status run_frozen(void *ctx)
+{
+    const frozen *f = ctx;
+    return pm_plan_infer(f->plan, f->input, f->rows, f->output);
+}
+
+// A model of one product of n features to n, its weights packed.
+static pm_status make_frozen(pm_graph **graph, pm_plan **plan, size_t n, uint32_t rows)
+{
+    char name[] = "x";
+    int64_t shape[] = {(int64_t)n};
+    pm_layer layer = {.op = PM_OP_GEMM, .units = (uint32_t)n, .no_bias = true};
+    const pm_job job = {
+        .seed = 1,
+        .loss = PM_LOSS_MEAN_SQUARED_ERROR,
+        .model = {
+            .input_name = name, .input_shape = shape, .input_rank = 1, .layers = &layer, .layer_count = 1}};
+    pm_status status = pm_graph_from_job(graph, &job);
+    if (status.code == PM_OK)
+        status = pm_plan_create_inference(plan, *graph, rows);
+    return status.code == PM_OK ? pm_plan_prepare(*plan) : status;
+}
+
+// The limit is that of the multiply-adds or, for few rows, of reading the weights from where they fit.
+static pm_status frozen_rows(const pm_bench *bench, size_t n, double read_rate)
+{
+    static const uint32_t ROWS[] = {1, 8, 16, 32, 64};
+    enum { COUNT = sizeof ROWS / sizeof ROWS[0] };
+    pm_graph *graph = NULL;
+    frozen f = {.input = pm_bench_numbers(ROWS[COUNT - 1] * n, 1),
+                .output = pm_bench_numbers(ROWS[COUNT - 1] * n, 2)};
+    pm_status status = pm_fail(PM_NO_MEMORY, "frozen weights of %zu", n);
+    if (f.input && f.output)
+        status = make_frozen(&graph, &f.plan, n, ROWS[COUNT - 1]);
+    for (size_t i = 0; i < COUNT && status.code == PM_OK; i++) {
+        double seconds = 1;
+        f.rows = ROWS[i];
+        status = pm_bench_median(bench, run_frozen, &f, &seconds);
+        const double weights = (double)n * (double)n, operations = 2.0 * weights * f.rows;
+        const double compute = operations / bench->multiply_adds, read = weights * sizeof(float) / read_rate;
+        if (status.code == PM_OK)
+            printf("frozen %ux%zux%zu: %.1f us, %.1f GFLOP/s, %.2f of %s\n", f.rows, n, n, seconds * 1e6,
+                   operations / seconds * 1e-9, (compute > read ? compute : read) / seconds,
+                   compute > read ? "multiply-adds" : "memory");
+    }
+    pm_plan_destroy(&f.plan);
+    pm_graph_destroy(&graph);
+    free((void *)(uintptr_t)f.input);
+    free(f.output);
+    return status;
+}
+
+pm_status pm_bench_products(const pm_bench *bench)
+{
+    pm_status status = pm_ok();
+    for (size_t n = 128; n <= 2048 && status.code == PM_OK; n *= 2)
+        status = square(bench, n);
+    for (size_t n = 512; n <= 2048 && status.code == PM_OK; n *= 2) {
+        double read_rate = 1;
+        status = pm_bench_read_rate(bench, n * n * sizeof(float), &read_rate);
+        if (status.code == PM_OK)
+            status = frozen_rows(bench, n, read_rate);
+    }
+    return status;
+}

@@ -1,0 +1,198 @@
+// Training steps in one process: forward, loss, backward and the update, by threads that each own an aligned
+// part of the batch's lanes and share values and the work of the update.
+#include "cli/bench.h"
+#include "model/plan.h"
+#include "ps/optimizer.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH = 128, STEPS = 4, SPINS = 4096 };
+
+typedef struct fleet {
+    const pm_bench_model *model;
+    uint32_t threads;
+    pm_plan **plans;     // (threads): a lane each
+    float **values[2];   // (params), of an even and of an odd step
+    float **moments;     // (params)
+    uint64_t step;       // of the next run
+    atomic_uint arrived; // at barriers, ever
+    pm_status *statuses; // (threads)
+} fleet;
+
+typedef struct member {
+    fleet *fleet;
+    uint32_t index;
+} member;
+
+// Waits until all threads are here for the round-th time. They are at most microseconds apart, where the core
+// is theirs.
+static void meet(fleet *f, unsigned round)
+{
+    atomic_fetch_add(&f->arrived, 1);
+    for (unsigned spins = 0; atomic_load(&f->arrived) < round * f->threads; spins++)
+        if (spins > SPINS)
+            sched_yield();
+}
+
+// The member's part of every parameter: gradients added along the tree, then the update.
+static void update(fleet *f, uint32_t index, uint64_t step)
+{
+    const pm_job_optimizer optimizer = {
+        .kind = PM_OPTIMIZER_MOMENTUM, .learning_rate = 0.01, .momentum = 0.9};
+    for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++) {
+        const size_t count = pm_graph_param(f->model->graph, p)->count, first = count * index / f->threads,
+                     last = count * (index + 1) / f->threads;
+        for (uint32_t apart = 1; apart < f->threads; apart *= 2)
+            for (uint32_t i = 0; i < f->threads; i += 2 * apart) {
+                float *left = (float *)(uintptr_t)pm_plan_gradient(f->plans[i], p); // this run's to change
+                const float *right = pm_plan_gradient(f->plans[i + apart], p);
+                for (size_t e = first; e < last; e++)
+                    left[e] += right[e];
+            }
+        pm_optimizer_apply(&optimizer, optimizer.learning_rate, step,
+                           &(pm_update){.count = last - first,
+                                        .gradient = pm_plan_gradient(f->plans[0], p) + first,
+                                        .from = f->values[step % 2][p] + first,
+                                        .to = f->values[(step + 1) % 2][p] + first,
+                                        .moments = {f->moments[p] + first}});
+    }
+}
+
+static void *run_member(void *ctx)
+{
+    const member *m = ctx;
+    fleet *f = m->fleet;
+    pm_plan *plan = f->plans[m->index];
+    pm_status status = pm_ok();
+    for (unsigned i = 0; i < STEPS; i++) {
+        pm_step step = {.seed = 1, .step = f->step + i, .first_lane = m->index, .lane_count = 1};
+        for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++)
+            memcpy(pm_plan_param(plan, p), f->values[step.step % 2][p],
+                   pm_graph_param(f->model->graph, p)->count * sizeof(float));
+        if (status.code == PM_OK)
+            status = pm_plan_step(plan, &step);
+        meet(f, 2 * i + 1);
+        update(f, m->index, step.step);
+        meet(f, 2 * i + 2);
+    }
+    f->statuses[m->index] = status;
+    return NULL;
+}
+
+// STEPS steps of all threads; the first member is the caller.
+static pm_status run_steps(void *ctx)
+{
+    fleet *f = ctx;
+    member members[64];
+    pthread_t ids[64];
+    atomic_store(&f->arrived, 0);
+    for (uint32_t i = 0; i < f->threads; i++) {
+        members[i] = (member){f, i};
+        if (i > 0 && pthread_create(&ids[i], NULL, run_member, &members[i]) != 0)
+            abort(); // the others would wait for it for ever
+    }
+    run_member(&members[0]);
+    for (uint32_t i = 1; i < f->threads; i++)
+        pthread_join(ids[i], NULL);
+    f->step += STEPS;
+    for (uint32_t i = 0; i < f->threads; i++)
+        if (f->statuses[i].code != PM_OK)
+            return f->statuses[i];
+    return pm_ok();
+}
+
+static pm_status fill_plan(fleet *f, uint32_t index)
+{
+    const uint32_t rows = BATCH / f->threads;
+    pm_status status = pm_plan_create_training(&f->plans[index], f->model->graph,
+                                               PM_LOSS_SOFTMAX_CROSS_ENTROPY, rows, 1, BATCH);
+    if (status.code != PM_OK)
+        return status;
+    const size_t count = rows * pm_graph_input_count(f->model->graph);
+    float *numbers = pm_bench_numbers(count, 7 + index);
+    if (!numbers)
+        return pm_fail(PM_NO_MEMORY, "training rows");
+    memcpy(pm_plan_input(f->plans[index]), numbers, count * sizeof *numbers);
+    free(numbers);
+    for (uint32_t r = 0; r < rows; r++)
+        ((int32_t *)pm_plan_target(f->plans[index]))[r] = (int32_t)(r % 10);
+    return status;
+}
+
+static pm_status make_values(fleet *f)
+{
+    for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++) {
+        const pm_param *param = pm_graph_param(f->model->graph, p);
+        f->values[0][p] = malloc(param->count * sizeof(float));
+        f->values[1][p] = malloc(param->count * sizeof(float));
+        f->moments[p] = calloc(param->count, sizeof(float));
+        if (!f->values[0][p] || !f->values[1][p] || !f->moments[p])
+            return pm_fail(PM_NO_MEMORY, "parameter %.64s", param->name);
+        memcpy(f->values[0][p], param->initial, param->count * sizeof(float));
+    }
+    return pm_ok();
+}
+
+static void release(fleet *f)
+{
+    for (uint32_t i = 0; f->plans && i < f->threads; i++)
+        pm_plan_destroy(&f->plans[i]);
+    for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++)
+        for (size_t i = 0; i < 3; i++) {
+            float **list = i < 2 ? f->values[i] : f->moments;
+            if (list)
+                free(list[p]);
+        }
+    free(f->values[0]);
+    free(f->values[1]);
+    free(f->moments);
+    free(f->plans);
+    free(f->statuses);
+}
+
+static pm_status train(const pm_bench *bench, const pm_bench_model *model, uint32_t threads)
+{
+    const size_t params = pm_graph_param_count(model->graph);
+    fleet f = {.model = model,
+               .threads = threads,
+               .plans = calloc(threads, sizeof(pm_plan *)),
+               .values = {calloc(params, sizeof(float *)), calloc(params, sizeof(float *))},
+               .moments = calloc(params, sizeof(float *)),
+               .statuses = calloc(threads, sizeof(pm_status))};
+    double seconds = 1;
+    pm_status status = pm_fail(PM_NO_MEMORY, "training of %zu parameters", params);
+    if (f.plans && f.values[0] && f.values[1] && f.moments && f.statuses)
+        status = make_values(&f);
+    for (uint32_t i = 0; i < threads && status.code == PM_OK; i++)
+        status = fill_plan(&f, i);
+    if (status.code == PM_OK)
+        status = pm_bench_median(bench, run_steps, &f, &seconds);
+    const double images = STEPS * BATCH / seconds, rate = images * model->training_operations;
+    if (status.code == PM_OK)
+        printf(
+            "training %s batch %d threads %u: %.1f us, %.0f images/s, %.1f GFLOP/s, %.2f of multiply-adds\n",
+            model->name, BATCH, threads, seconds / STEPS * 1e6, images, rate * 1e-9,
+            rate / (threads == 1 ? bench->multiply_adds : bench->multiply_adds_all));
+    release(&f);
+    return status;
+}
+
+pm_status pm_bench_training(const pm_bench *bench)
+{
+    pm_status status = pm_ok();
+    for (size_t i = 0; i < PM_BENCH_MODELS && status.code == PM_OK; i++) {
+        pm_bench_model model = {0};
+        status = pm_bench_model_make(&model, i);
+        if (status.code == PM_OK)
+            status = train(bench, &model, 1);
+        if (status.code == PM_OK && bench->threads > 1)
+            status = train(bench, &model, bench->threads);
+        pm_graph_destroy(&model.graph);
+    }
+    return status;
+}
