@@ -45,7 +45,8 @@ typedef struct pm_panel {
     bool relu;         // NaN stays NaN
 } pm_panel;
 
-// One row of outputs of a pool over pixels whose channels lie side by side.
+// One row of outputs of a pool over pixels whose channels lie side by side. Channels up to the next whole
+// vector are read and written, too.
 typedef struct pm_channel_pool {
     size_t channels, stride;   // from pixel to pixel, of x, y and where alike
     size_t kernel_h, kernel_w; // windows side by side
