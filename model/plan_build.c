@@ -237,6 +237,9 @@ pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, 
         max_lanes > PM_MAX_LANES || rows_per_lane > UINT32_MAX / PM_MAX_LANES / PM_MAX_LANES)
         return pm_fail(PM_INVALID, "%u rows a lane, %u lanes (a power of two up to %d), %u rows in all",
                        rows_per_lane, max_lanes, PM_MAX_LANES, total_rows);
+    const size_t places = pm_loss_places(graph, loss);
+    if (places > UINT32_MAX / PM_MAX_LANES / rows_per_lane)
+        return pm_fail(PM_INVALID, "%u rows of %zu places a lane", rows_per_lane, places);
     size_t least = SIZE_MAX;
     pm_plan wanted = {.graph = graph,
                       .least = &least,
@@ -244,8 +247,9 @@ pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, 
                       .loss = loss,
                       .rows_per_lane = rows_per_lane,
                       .max_lanes = max_lanes,
+                      .row_losses = (uint32_t)places,
                       .most_bytes = most_bytes ? most_bytes : machine_bytes(),
-                      .loss_scale = 1 / (float)total_rows};
+                      .loss_scale = 1 / ((float)total_rows * (float)places)};
     pm_status status = pm_fail(PM_NO_MEMORY, "no room");
     for (size_t i = 0; status.code == PM_NO_MEMORY && i < sizeof segments / sizeof segments[0]; i++) {
         wanted.segments = segments[i];
