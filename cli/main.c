@@ -30,9 +30,9 @@ static const command COMMANDS[] = {
     {"infer", pm_cli_infer, "answer requests with a model's newest or labelled version"},
     {"serve", pm_cli_serve, "a router and infer workers in one process"},
     {"query", pm_cli_query, "send one request and print the answer"},
+    {"bench", pm_cli_bench, "what the machine can do and how near the engine comes to it"},
     {"gradient", pm_cli_gradient, "one step of a model over given rows: its loss and gradients"},
     {"convert", pm_cli_convert, "write a model for other tools, parameters beside it"},
-    {"bench", pm_cli_bench, "what the machine can do and how near the engine comes to it"},
     {"conformance", pm_cli_conformance, "run the ONNX backend suite against this engine"},
 };
 

@@ -26,7 +26,7 @@ enum { ROWS_MAX = 1 << 20, MEMORY_MAX = 1 << 24, REPETITIONS = 21 };
 typedef struct arguments {
     const char *model, *svg;
     uint32_t rows;       // 0: not said
-    uint32_t memory_mib; // 0: what the machine has
+    uint32_t memory_mib; // 0: the job's
     bool training, profile;
 } arguments;
 
@@ -35,6 +35,7 @@ typedef struct source {
     pm_graph *graph;
     pm_loss loss;
     uint32_t rows, lanes;
+    uint32_t memory_mib; // of a training step; 0: what the machine has
 } source;
 
 static bool is_job(const char *path)
@@ -68,19 +69,19 @@ static pm_status read_source(source *s, const arguments *a)
     s->loss = s->job->loss;
     s->lanes = a->training ? s->job->lanes : 1;
     s->rows = s->job->batch;
+    s->memory_mib = s->job->cluster.worker_memory_mib;
     return status;
 }
 
-static pm_status make_plan(pm_plan **plan, const source *s, const arguments *a)
+static pm_status make_plan(pm_plan **plan, const source *s, bool training)
 {
-    if (!a->training)
+    if (!training)
         return pm_plan_create_inference(plan, s->graph, s->rows);
     if (s->rows % s->lanes != 0)
         return pm_fail(PM_INVALID, "%u rows are not divisible by the job's %u lanes", s->rows, s->lanes);
     const uint32_t rows = s->rows / s->lanes;
-    return a->memory_mib ? pm_plan_create_training_within(plan, s->graph, s->loss, rows, s->lanes, s->rows,
-                                                          (size_t)a->memory_mib << 20)
-                         : pm_plan_create_training(plan, s->graph, s->loss, rows, s->lanes, s->rows);
+    return pm_plan_create_training_within(plan, s->graph, s->loss, rows, s->lanes, s->rows,
+                                          (size_t)s->memory_mib << 20);
 }
 
 static pm_status show(const arguments *a)
@@ -91,8 +92,9 @@ static pm_status show(const arguments *a)
     char title[320];
     pm_status status = read_source(&s, a);
     s.rows = a->rows ? a->rows : s.rows;
+    s.memory_mib = a->memory_mib ? a->memory_mib : s.memory_mib;
     if (status.code == PM_OK)
-        status = make_plan(&plan, &s, a);
+        status = make_plan(&plan, &s, a->training);
     if (status.code == PM_OK && a->profile)
         status = pm_plan_profile(
             plan, s.graph,

@@ -31,7 +31,7 @@ static void on_step(void *context, const pm_progress *p)
     printf("epoch %u/%u  step %llu/%llu  loss %.4f  accuracy %.4f", p->epoch, p->epochs,
            (unsigned long long)p->step, (unsigned long long)p->total_steps, p->loss, p->accuracy);
     if (p->images_per_second > 0) // not before there is something to measure
-        printf("  %.0f images/s  %.0f s left", p->images_per_second, p->seconds_left);
+        printf("  %.0f rows/s  %.0f s left", p->images_per_second, p->seconds_left);
     if (!view->terminal)
         putchar('\n');
     view->open = view->terminal;

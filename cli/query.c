@@ -19,7 +19,8 @@ typedef struct request {
 static const char USAGE[] =
     "usage: paramill query --router ENDPOINT[,ENDPOINT…] --model NAME FILE\n"
     "  FILE: a PNG or PGM image, a NumPy array (.npy) or JSON (nested arrays of numbers)\n"
-    "  --top K          the K largest outputs with their softmax probability [3]\n"
+    "  --top K          the K largest outputs, of the last place where there are several, with their\n"
+    "                   softmax probability [3]\n"
     "  --raw            all outputs, one a line, as they are\n"
     "  --invert         1 - value: for dark on light images\n"
     "  --version N      ask for that version   --timeout MS  [5000]\n";
@@ -75,10 +76,11 @@ static pm_status client_status(pm_client_code code, const char *message)
     return pm_fail(code == PM_CLIENT_INVALID ? PM_INVALID : PM_UNAVAILABLE, "%s", message);
 }
 
-// One row in the shape that the model's metadata names.
+// One row in the shape and type that the model's metadata names; *values are the input's.
 static pm_status read_input(const request *r, const pm_client_metadata *m, pm_client_input *input,
-                            float **values)
+                            void **values)
 {
+    const bool whole = strcmp(m->input_type, "INT64") == 0;
     size_t count = 1;
     input->rank = m->input_rank;
     for (uint32_t i = 0; i < m->input_rank; i++) {
@@ -87,29 +89,38 @@ static pm_status read_input(const request *r, const pm_client_metadata *m, pm_cl
     }
     size_t height = m->input_rank >= 2 ? (size_t)input->shape[m->input_rank - 2] : 1;
     size_t width = m->input_rank >= 1 ? (size_t)input->shape[m->input_rank - 1] : 1;
-    *values = malloc(count * sizeof **values);
+    *values = malloc(count * (whole ? sizeof(int64_t) : sizeof(float)));
     if (!*values)
         return pm_fail(PM_NO_MEMORY, "an input of %zu values", count);
+    if (whole && r->invert)
+        return pm_fail(PM_INVALID, "--invert is for images; the model takes whole numbers");
+    if (whole) {
+        input->numbers = *values;
+        return pm_tensor_file_read_whole(r->path, *values, count);
+    }
     input->data = *values;
     return pm_tensor_file_read(r->path, *values, height, width, count, r->invert);
 }
 
+// Of an output (1, places, classes) the last place's classes.
 static void print_top(const pm_client_result *result, size_t top)
 {
-    double sum = 0, largest = result->data[0];
-    for (size_t i = 1; i < result->count; i++)
-        largest = fmax(largest, result->data[i]);
-    for (size_t i = 0; i < result->count; i++)
-        sum += exp(result->data[i] - largest);
-    bool *shown = calloc(result->count, sizeof *shown);
-    for (size_t k = 0; shown && k < top && k < result->count; k++) {
-        size_t best = result->count;
-        for (size_t i = 0; i < result->count; i++)
-            if (!shown[i] && (best == result->count || result->data[i] > result->data[best]))
+    const size_t count = result->rank > 2 ? (size_t)result->shape[result->rank - 1] : result->count;
+    const float *values = result->data + (result->count - count);
+    double sum = 0, largest = values[0];
+    for (size_t i = 1; i < count; i++)
+        largest = fmax(largest, values[i]);
+    for (size_t i = 0; i < count; i++)
+        sum += exp(values[i] - largest);
+    bool *shown = calloc(count, sizeof *shown);
+    for (size_t k = 0; shown && k < top && k < count; k++) {
+        size_t best = count;
+        for (size_t i = 0; i < count; i++)
+            if (!shown[i] && (best == count || values[i] > values[best]))
                 best = i;
         shown[best] = true;
-        printf("class %zu  probability %.4f  logit %.4f\n", best, exp(result->data[best] - largest) / sum,
-               result->data[best]);
+        printf("class %zu  probability %.4f  logit %.4f\n", best, exp(values[best] - largest) / sum,
+               values[best]);
     }
     free(shown);
 }
@@ -120,7 +131,7 @@ static pm_status ask(const request *r, pm_client *client)
     pm_client_input input = {0};
     pm_client_result result = {0};
     char message[PM_CLIENT_MESSAGE];
-    float *values = NULL;
+    void *values = NULL;
     pm_status status = client_status(pm_client_describe(client, &metadata, message), message);
     if (status.code == PM_OK)
         status = read_input(r, &metadata, &input, &values);

@@ -35,7 +35,7 @@ static void tell_address(void *context, const char *endpoint)
         o->on_bound(o->on_bound_context, endpoint);
 }
 
-static pm_status check_changes(const pm_job *job, const pm_graph *graph)
+static pm_status check_changes(const pm_job *job, const pm_graph *graph, const pm_row_shape *row)
 {
     uint32_t rank;
     const int64_t *shape = pm_graph_input_shape(graph, &rank);
@@ -43,30 +43,30 @@ static pm_status check_changes(const pm_job *job, const pm_graph *graph)
     pm_status status = pm_augment_create(&augment, job, shape, rank);
     pm_targets *targets = NULL;
     if (status.code == PM_OK)
-        status = pm_targets_create(&targets, job, pm_graph_input_count(graph), pm_graph_output_count(graph));
+        status = pm_targets_create(&targets, job, row);
     pm_augment_destroy(&augment);
     pm_targets_destroy(&targets);
     return status;
 }
 
 // What is wrong with a model or its data is said here, once, before any member has begun.
-static pm_status check_job(pm_job *job, uint64_t *train_rows)
+// *train is to be destroyed.
+static pm_status check_job(pm_job *job, pm_dataset **train)
 {
     pm_graph *graph = NULL;
-    pm_dataset *train = NULL, *validation = NULL;
+    pm_dataset *validation = NULL;
+    pm_row_shape row = {0};
     pm_status status = pm_graph_from_job(&graph, job);
     if (status.code == PM_OK && job->model.onnx)
         status = pm_graph_digest_onnx(graph, job->model.onnx, job->model.digest);
     for (size_t i = 0; status.code == PM_OK && i < pm_graph_notes(graph); i++)
         fprintf(stderr, "paramill: %s: %s\n", job->model.onnx, pm_graph_note(graph, i));
+    if (status.code == PM_OK) {
+        row = pm_row_shape_of(graph, job->loss);
+        status = pm_dataset_load(train, &validation, job, &row);
+    }
     if (status.code == PM_OK)
-        status = pm_dataset_load(&train, &validation, job, pm_graph_input_count(graph),
-                                 pm_graph_output_count(graph));
-    if (status.code == PM_OK)
-        status = check_changes(job, graph);
-    if (status.code == PM_OK)
-        *train_rows = pm_dataset_rows(train);
-    pm_dataset_destroy(&train);
+        status = check_changes(job, graph, &row);
     pm_dataset_destroy(&validation);
     pm_graph_destroy(&graph);
     return status;
@@ -75,6 +75,7 @@ static pm_status check_job(pm_job *job, uint64_t *train_rows)
 static pm_status run_coordinator(const pm_role_options *o, face *f)
 {
     pm_job *job = NULL;
+    pm_dataset *train = NULL;
     watch w = {.options = o};
     pm_coordinator_options c = {.net = o->net,
                                 .clock = pm_clock_monotonic(),
@@ -88,13 +89,16 @@ static pm_status run_coordinator(const pm_role_options *o, face *f)
                                 .stop = o->stop};
     pm_status status = pm_job_load(&job, o->job_path);
     if (status.code == PM_OK)
-        status = check_job(job, &c.train_rows);
+        status = check_job(job, &train);
     if (status.code == PM_OK) {
         c.job = job;
+        c.train_rows = pm_dataset_rows(train);
+        c.vocabulary = pm_dataset_vocabulary(train);
         c.events.on_bound = tell_address;
         status = pm_coordinator_run(&c);
         pm_progress_end(&w.view);
     }
+    pm_dataset_destroy(&train);
     pm_job_destroy(&job);
     return status;
 }

@@ -102,7 +102,17 @@ static pm_status read_image(const char *bytes, size_t size, float *values, size_
 
 // ---- NumPy arrays: magic, version, header length, a Python dictionary as text, the data ----
 
-static pm_status read_npy(const char *bytes, size_t size, float *values, size_t count)
+enum { NPY_HEADER_MAX = 65536 };
+
+// An array's element type as NumPy writes it.
+typedef struct npy_type {
+    const char *text;
+    size_t size;
+} npy_type;
+
+// Finds the array's elements, which must be count of one of the types (the last has a NULL text).
+static pm_status open_npy(const char *bytes, size_t size, size_t count, const npy_type *types,
+                          const npy_type **type, const char **data)
 {
     const unsigned char *b = (const unsigned char *)bytes;
     size_t length_bytes = size > 8 && b[6] >= 2 ? 4 : 2, length = 0;
@@ -111,60 +121,117 @@ static pm_status read_npy(const char *bytes, size_t size, float *values, size_t 
     for (size_t i = 0; i < length_bytes; i++)
         length |= (size_t)b[8 + i] << (8 * i);
     size_t begin = 8 + length_bytes + length;
-    if (length > 65536 || begin > size)
+    if (length > NPY_HEADER_MAX || begin > size)
         return pm_fail(PM_CORRUPT, "a .npy header of %zu bytes in a file of %zu", length, size);
-    char header[65537];
+    char header[NPY_HEADER_MAX + 1];
     memcpy(header, bytes + 8 + length_bytes, length);
     header[length] = '\0';
     if (strstr(header, "'fortran_order': True"))
         return pm_fail(PM_UNSUPPORTED, "a .npy file in Fortran order; save it in C order");
-    size_t item = strstr(header, "'<f4'") ? 4 : strstr(header, "'<f8'") ? 8 : strstr(header, "'|u1'") ? 1 : 0;
-    if (item == 0)
-        return pm_fail(PM_UNSUPPORTED, "a .npy file of another type than float32, float64 or uint8");
-    if (size - begin != count * item)
-        return pm_fail(PM_INVALID, "%zu values; the model takes %zu", (size - begin) / item, count);
-    for (size_t i = 0; i < count; i++) {
-        double wide;
-        if (item == 4)
-            memcpy(&values[i], bytes + begin + 4 * i, 4);
-        else if (item == 8)
-            memcpy(&wide, bytes + begin + 8 * i, 8), values[i] = (float)wide;
-        else
-            values[i] = (float)b[begin + i] / 255.0f;
-    }
+    for (*type = types; (*type)->text && !strstr(header, (*type)->text);)
+        ++*type;
+    if (!(*type)->text)
+        return pm_fail(PM_UNSUPPORTED, "a .npy file of a type that is not read here");
+    if (size - begin != count * (*type)->size)
+        return pm_fail(PM_INVALID, "%zu values; the model takes %zu", (size - begin) / (*type)->size, count);
+    *data = bytes + begin;
     return pm_ok();
+}
+
+static pm_status read_npy(const char *bytes, size_t size, float *values, size_t count)
+{
+    static const npy_type types[] = {{"'<f4'", 4}, {"'<f8'", 8}, {"'|u1'", 1}, {NULL, 0}};
+    const npy_type *type;
+    const char *data;
+    pm_status status = open_npy(bytes, size, count, types, &type, &data);
+    for (size_t i = 0; status.code == PM_OK && i < count; i++) {
+        double wide;
+        if (type->size == 4)
+            memcpy(&values[i], data + 4 * i, 4);
+        else if (type->size == 8)
+            memcpy(&wide, data + 8 * i, 8), values[i] = (float)wide;
+        else
+            values[i] = (float)(unsigned char)data[i] / 255.0f;
+    }
+    return status;
+}
+
+static pm_status read_npy_whole(const char *bytes, size_t size, int64_t *values, size_t count)
+{
+    static const npy_type types[] = {{"'<i8'", 8}, {"'<i4'", 4}, {"'|u1'", 1}, {NULL, 0}};
+    const npy_type *type;
+    const char *data;
+    pm_status status = open_npy(bytes, size, count, types, &type, &data);
+    for (size_t i = 0; status.code == PM_OK && i < count; i++) {
+        int32_t narrow;
+        if (type->size == 8)
+            memcpy(&values[i], data + 8 * i, 8);
+        else if (type->size == 4)
+            memcpy(&narrow, data + 4 * i, 4), values[i] = narrow;
+        else
+            values[i] = (unsigned char)data[i];
+    }
+    return status;
 }
 
 // ---- JSON ----
 
-static pm_status collect(const json_t *node, int depth, float *values, size_t count, size_t *used)
+// Where the numbers of a JSON file go: one of the two.
+typedef struct numbers {
+    float *real;
+    int64_t *whole;
+    size_t count, used;
+} numbers;
+
+static pm_status collect(const json_t *node, int depth, numbers *to)
 {
-    if (json_is_number(node)) {
-        if (*used < count)
-            values[*used] = (float)json_number_value(node);
-        ++*used;
+    if (to->whole ? json_is_integer(node) : json_is_number(node)) {
+        if (to->used < to->count && to->whole)
+            to->whole[to->used] = json_integer_value(node);
+        else if (to->used < to->count)
+            to->real[to->used] = (float)json_number_value(node);
+        to->used++;
         return pm_ok();
     }
     if (!json_is_array(node) || depth > 8)
-        return pm_fail(PM_INVALID, "the JSON holds something else than numbers in nested arrays");
+        return pm_fail(PM_INVALID, "the JSON holds something else than %snumbers in nested arrays",
+                       to->whole ? "whole " : "");
     pm_status status = pm_ok();
     for (size_t i = 0; i < json_array_size(node) && status.code == PM_OK; i++)
-        status = collect(json_array_get(node, i), depth + 1, values, count, used);
+        status = collect(json_array_get(node, i), depth + 1, to);
     return status;
 }
 
-static pm_status read_json(const char *bytes, size_t size, float *values, size_t count)
+static pm_status read_json(const char *bytes, size_t size, numbers *to)
 {
     json_error_t error;
     json_t *root = json_loadb(bytes, size, JSON_DECODE_ANY, &error);
     if (!root)
-        return pm_fail(PM_INVALID, "no PNG, PGM, .npy or JSON (line %d: %s)", error.line, error.text);
-    size_t used = 0;
-    pm_status status = collect(root, 0, values, count, &used);
+        return pm_fail(PM_INVALID, "no %s.npy or JSON (line %d: %s)", to->whole ? "" : "PNG, PGM, ",
+                       error.line, error.text);
+    pm_status status = collect(root, 0, to);
     json_decref(root);
-    if (status.code == PM_OK && used != count)
-        status = pm_fail(PM_INVALID, "%zu values; the model takes %zu", used, count);
+    if (status.code == PM_OK && to->used != to->count)
+        status = pm_fail(PM_INVALID, "%zu values; the model takes %zu", to->used, to->count);
     return status;
+}
+
+static bool is_npy(const char *bytes, size_t size)
+{
+    return size >= 8 && !memcmp(bytes, "\x93NUMPY", 6);
+}
+
+pm_status pm_tensor_file_read_whole(const char *path, int64_t *values, size_t count)
+{
+    char *bytes;
+    size_t size;
+    pm_status status = pm_read_file(path, FILE_MAX, &bytes, &size);
+    if (status.code != PM_OK)
+        return status;
+    status = is_npy(bytes, size) ? read_npy_whole(bytes, size, values, count)
+                                 : read_json(bytes, size, &(numbers){.whole = values, .count = count});
+    free(bytes);
+    return pm_wrap(status, "%s", path);
 }
 
 pm_status pm_tensor_file_read(const char *path, float *values, size_t height, size_t width, size_t count,
@@ -177,10 +244,10 @@ pm_status pm_tensor_file_read(const char *path, float *values, size_t height, si
         return status;
     if (size >= 8 && (!memcmp(bytes, "\x89PNG", 4) || !memcmp(bytes, "P5", 2)))
         status = read_image(bytes, size, values, height, width, count);
-    else if (size >= 8 && !memcmp(bytes, "\x93NUMPY", 6))
+    else if (is_npy(bytes, size))
         status = read_npy(bytes, size, values, count);
     else
-        status = read_json(bytes, size, values, count);
+        status = read_json(bytes, size, &(numbers){.real = values, .count = count});
     for (size_t i = 0; invert && status.code == PM_OK && i < count; i++)
         values[i] = 1.0f - values[i];
     free(bytes);

@@ -5,8 +5,13 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 // Fills count floats. An image is made grey and averaged (or repeated) to height x width = count; other files
 // must have count values. invert: 1 - value, for dark strokes on light paper. Failures name the path.
 pm_status pm_tensor_file_read(const char *path, float *values, size_t height, size_t width, size_t count,
                               bool invert) PM_CHECKED;
+
+// Fills count whole numbers from a NumPy array (.npy, int64, int32 or uint8, C order) or JSON. Failures name
+// the path.
+pm_status pm_tensor_file_read_whole(const char *path, int64_t *values, size_t count) PM_CHECKED;

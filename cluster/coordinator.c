@@ -98,6 +98,7 @@ static pm_status open(coordinator *c)
     make_metrics(c, o->metrics);
     const pm_roster_options roster = {.job = o->job,
                                       .train_rows = o->train_rows,
+                                      .vocabulary = o->vocabulary,
                                       .resume = o->resume,
                                       .stay = o->stay,
                                       .absent_ms = o->absent_ms,

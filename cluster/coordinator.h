@@ -33,12 +33,13 @@ typedef struct pm_coordinator_options {
     pm_net *net;
     pm_clock clock;
     pm_log log;
-    const pm_job *job;   // outlives the run
-    uint64_t train_rows; // of the training data
-    bool resume;         // go on from the newest version in the store
-    bool stay;           // when the job is done, keep all members until *stop: the store stays served
-    const char *bind;    // "tcp://host:port" (port * for a free one) or "inproc://name"
-    uint32_t absent_ms;  // how long a role may be missing before the job ends; 0: 60000
+    const pm_job *job;      // outlives the run
+    uint64_t train_rows;    // of the training data
+    const char *vocabulary; // of a text's characters; NULL where rows are no text
+    bool resume;            // go on from the newest version in the store
+    bool stay;              // when the job is done, keep all members until *stop: the store stays served
+    const char *bind;       // "tcp://host:port" (port * for a free one) or "inproc://name"
+    uint32_t absent_ms;     // how long a role may be missing before the job ends; 0: 60000
     pm_coordinator_events events;
     pm_metrics *metrics;     // may be NULL
     atomic_bool *ready;      // set while the job runs; may be NULL

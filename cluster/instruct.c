@@ -85,8 +85,10 @@ static Paramill__Directive *make_directive(const pm_roster *roster, const place 
     d->epoch = roster->epoch;
     d->verb = verbs[roster->phase];
     d->rank = p->rank;
-    if (p->directive == 0)
+    if (p->directive == 0) {
         d->job = pm_proto_string(roster->job->text ? roster->job->text : "");
+        d->vocabulary = pm_proto_string(roster->vocabulary);
+    }
     d->model_digest = pm_proto_string(roster->job->model.digest);
     d->start_clock = roster->start_clock;
     d->restore_version = roster->restore_version;

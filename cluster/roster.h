@@ -19,6 +19,7 @@ typedef struct pm_roster pm_roster;
 typedef struct pm_roster_options {
     const pm_job *job; // outlives the roster
     uint64_t train_rows;
+    const char *vocabulary; // NULL: the data is no text
     bool resume;
     bool stay;            // done is no reason to stop
     uint32_t absent_ms;   // 0: 60000

@@ -52,6 +52,7 @@ struct pm_roster {
     pm_coordinator_events events;
     pm_steps steps;
     uint64_t train_rows;
+    const char *vocabulary; // the caller's
     bool resume;
     bool stay, done; // done: told once that a job which stays has all its versions
     uint32_t absent_ms;

@@ -2,8 +2,9 @@
 
 pm_status pm_steps_make(pm_steps *steps, const pm_job *job, uint64_t train_rows)
 {
-    steps->per_epoch = job->batch ? train_rows / job->batch : 0;
-    if (steps->per_epoch == 0)
+    const uint64_t pass = job->batch ? train_rows / job->batch : 0;
+    steps->per_epoch = job->steps_per_epoch ? job->steps_per_epoch : pass;
+    if (pass == 0)
         return pm_fail(PM_INVALID, "%llu rows of training data make no batch of %u; lower batch",
                        (unsigned long long)train_rows, job->batch);
     steps->total = steps->per_epoch * job->epochs;

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 typedef struct pm_steps {
-    uint64_t per_epoch; // rows / batch, rounded down: a last part of a batch is left out
+    uint64_t per_epoch; // the job's, or rows / batch, rounded down: a last part of a batch is left out
     uint64_t total;     // per_epoch * epochs
     uint64_t cut_every; // steps
 } pm_steps;

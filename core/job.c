@@ -43,6 +43,16 @@ static const cyaml_strval_t SCHEDULES[] = {
     {"cosine", PM_SCHEDULE_COSINE},
 };
 
+static const cyaml_strval_t DECAYS[] = {
+    {"all", PM_DECAY_ALL},
+    {"matrices", PM_DECAY_MATRICES},
+};
+
+static const cyaml_strval_t DATA_TYPES[] = {
+    {"idx", PM_DATA_IDX},
+    {"text", PM_DATA_TEXT},
+};
+
 static const cyaml_strval_t AUGMENTS[] = {
     {"shift", PM_AUGMENT_SHIFT},   {"flip", PM_AUGMENT_FLIP},   {"rotate", PM_AUGMENT_ROTATE},
     {"scale", PM_AUGMENT_SCALE},   {"crop", PM_AUGMENT_CROP},   {"noise", PM_AUGMENT_NOISE},
@@ -125,7 +135,10 @@ static const cyaml_schema_value_t AUGMENT = {
 
 // data.train and data.validation are neighbours in pm_job, so the mapping "data" lies over pm_job itself.
 static const cyaml_schema_field_t DATA_FIELDS[] = {
-    CYAML_FIELD_MAPPING("train", REQUIRED, pm_job, train, DATASET_FIELDS),
+    WORD("type", OPTIONAL, pm_job, data, DATA_TYPES),
+    TEXT("path", OPTIONAL, pm_job, text_path),
+    UINT("context", OPTIONAL, pm_job, context),
+    CYAML_FIELD_MAPPING("train", OPTIONAL, pm_job, train, DATASET_FIELDS),
     CYAML_FIELD_MAPPING_PTR("validation", OPTIONAL | CYAML_FLAG_POINTER, pm_job, validation, DATASET_FIELDS),
     REAL("validation_split", OPTIONAL, pm_job, validation_split),
     CYAML_FIELD_SEQUENCE_COUNT("augment", OPTIONAL | CYAML_FLAG_POINTER, pm_job, augment, augment_count,
@@ -149,7 +162,9 @@ static const cyaml_schema_field_t OPTIMIZER_FIELDS[] = {
     REAL("beta2", OPTIONAL, pm_job_optimizer, beta2),
     REAL("epsilon", OPTIONAL, pm_job_optimizer, epsilon),
     REAL("weight_decay", OPTIONAL, pm_job_optimizer, weight_decay),
+    WORD("decay", OPTIONAL, pm_job_optimizer, decay, DECAYS),
     WORD("schedule", OPTIONAL, pm_job_optimizer, schedule, SCHEDULES),
+    REAL("min_learning_rate", OPTIONAL, pm_job_optimizer, min_learning_rate),
     UINT("warmup_steps", OPTIONAL, pm_job_optimizer, warmup_steps),
     CYAML_FIELD_SEQUENCE_COUNT("learning_rates", OPTIONAL | CYAML_FLAG_POINTER, pm_job_optimizer, rates,
                                rate_count, &RATE, 1, 1000),
@@ -169,6 +184,7 @@ static const cyaml_schema_field_t CLUSTER_FIELDS[] = {
     UINT("heartbeat_ms", OPTIONAL, pm_job_cluster, heartbeat_ms),
     UINT("lease_ms", OPTIONAL, pm_job_cluster, lease_ms),
     UINT("request_ms", OPTIONAL, pm_job_cluster, request_ms),
+    UINT("worker_memory_mib", OPTIONAL, pm_job_cluster, worker_memory_mib),
     CYAML_FIELD_END,
 };
 
@@ -196,6 +212,7 @@ static const cyaml_schema_field_t JOB_FIELDS[] = {
     UINT("batch", REQUIRED, pm_job, batch),
     UINT("lanes", REQUIRED, pm_job, lanes),
     UINT("epochs", REQUIRED, pm_job, epochs),
+    UINT("steps_per_epoch", OPTIONAL, pm_job, steps_per_epoch),
     {.key = "early_stopping",
      .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_OPTIONAL, pm_job, EARLY_STOPPING_FIELDS)},
      .data_offset = 0},
@@ -322,6 +339,11 @@ bool pm_job_softens(const pm_job *job)
         if (job->augment[i].op == PM_AUGMENT_MIXUP)
             return true;
     return job->label_smoothing > 0 || job->class_weight_count > 0;
+}
+
+const char *pm_job_data_path(const pm_job *job)
+{
+    return job->data == PM_DATA_TEXT ? job->text_path : job->train.features;
 }
 
 bool pm_job_validates(const pm_job *job)

@@ -18,12 +18,14 @@
 //     train: {features: train-images-idx3-ubyte.gz, targets: train-labels-idx1-ubyte.gz}
 //     validation: {features: …, targets: …}             # optional; or validation_split: 0.1
 //     augment: [{op: shift, pixels: 2}, {op: flip}]     # optional
+//   # or: data: {type: text, path: input.txt, context: 64}
 //   loss: softmax_cross_entropy                         # or mean_squared_error
 //   label_smoothing: 0.1                                # optional, as class_weights: [1, 2, …]
 //   optimizer: {kind: adam, learning_rate: 0.001}
 //   batch: 128                                          # rows of one step, all lanes together
 //   lanes: 8
 //   epochs: 3
+//   steps_per_epoch: 250                                # optional: an epoch is so many steps
 //   early_stopping: {patience: 5}                       # optional: epochs without a better validation loss
 //   cluster: {servers: 2, workers: 2}
 //   checkpoint: {store: store, every_steps: 500, keep: 10}
@@ -109,6 +111,8 @@ typedef struct pm_job_model {
     uint32_t layer_count;
 } pm_job_model;
 
+typedef enum pm_data_type { PM_DATA_IDX, PM_DATA_TEXT } pm_data_type;
+
 typedef struct pm_job_dataset {
     char *features; // IDX file, gzipped or not; unsigned bytes become value / 255
     char *targets;  // IDX file: unsigned bytes are classes, floats are regression targets
@@ -143,6 +147,9 @@ typedef enum pm_optimizer_kind {
     PM_OPTIMIZER_ADAMW
 } pm_optimizer_kind;
 
+// All parameters, or those of two axes and more: no biases, no scales and shifts of normalizations.
+typedef enum pm_decay { PM_DECAY_ALL, PM_DECAY_MATRICES } pm_decay;
+
 typedef enum pm_schedule { PM_SCHEDULE_CONSTANT, PM_SCHEDULE_COSINE } pm_schedule;
 
 // One entry of optimizer.learning_rates: what parameters whose names match learn at.
@@ -159,9 +166,11 @@ typedef struct pm_job_optimizer {
     double beta2;        // adam, adamw [0.999]
     double epsilon;      // adam, adamw [1e-8]
     double weight_decay; // L2 for sgd, momentum and adam; decoupled for adamw [0]
+    pm_decay decay;      // what weight_decay is for [all]
     pm_schedule schedule;
-    uint32_t warmup_steps; // linear ramp from 0 [0]
-    pm_job_rate *rates;    // rate_count; the first that matches a name counts, [1] where none does
+    double min_learning_rate; // cosine: the rate at the end [0]
+    uint32_t warmup_steps;    // linear ramp from 0 [0]
+    pm_job_rate *rates;       // rate_count; the first that matches a name counts, [1] where none does
     uint32_t rate_count;
 } pm_job_optimizer;
 
@@ -172,6 +181,7 @@ typedef struct pm_job_cluster {
     uint32_t heartbeat_ms;      // [500]
     uint32_t lease_ms;          // silence after which a member is dead [5000]
     uint32_t request_ms;        // deadline of one push or pull, after which the culprit is named [30000]
+    uint32_t worker_memory_mib; // most a step may take in a worker, in MiB [0: what the machine has]
 } pm_job_cluster;
 
 typedef struct pm_job_checkpoint {
@@ -184,9 +194,12 @@ typedef struct pm_job {
     char *name;
     uint64_t seed;
     pm_job_model model;
-    pm_job_dataset train;
+    pm_data_type data;          // [idx]
+    char *text_path;            // text: data.path, a UTF-8 file; NULL else
+    uint32_t context;           // text: characters of a window [the model's input]
+    pm_job_dataset train;       // idx; its members are NULL else
     pm_job_dataset *validation; // NULL when the job has none
-    double validation_split;    // fraction of the training rows held out for validation [0]
+    double validation_split;    // fraction of the training rows held out for validation [idx 0, text 0.1]
     pm_job_augment *augment;    // augment_count
     uint32_t augment_count;
     pm_loss loss;
@@ -197,6 +210,7 @@ typedef struct pm_job {
     uint32_t batch; // divisible by lanes
     uint32_t lanes; // power of two, at most PM_MAX_LANES
     uint32_t epochs;
+    uint32_t steps_per_epoch; // [as many as go through all rows once]
     uint32_t
         patience; // early_stopping.patience: epochs without a better validation loss [0: never stops early]
     uint32_t staleness; // 0: bulk synchronous; the only one built so far, others are refused
@@ -216,6 +230,9 @@ void pm_job_destroy(pm_job **job);
 
 // True when training targets are no longer one class a row: smoothed, weighted or mixed.
 bool pm_job_softens(const pm_job *job);
+
+// The file that the job's rows come from, for messages.
+const char *pm_job_data_path(const pm_job *job);
 
 // True when the job has rows to validate on.
 bool pm_job_validates(const pm_job *job);

@@ -38,6 +38,8 @@ void pm_job_complete(pm_job *job)
     c->heartbeat_ms = or_default(c->heartbeat_ms, 500);
     c->lease_ms = or_default(c->lease_ms, 5000);
     c->request_ms = or_default(c->request_ms, 30000);
+    if (job->data == PM_DATA_TEXT)
+        real_default(&job->validation_split, 0.1);
     job->checkpoint.keep = or_default(job->checkpoint.keep, 5);
     for (uint32_t i = 0; i < job->augment_count; i++)
         if (job->augment[i].op == PM_AUGMENT_FLIP)
@@ -180,13 +182,27 @@ static pm_status check_targets(const pm_job *job)
     return pm_ok();
 }
 
+static pm_status check_files(const pm_job *job)
+{
+    const bool text = job->data == PM_DATA_TEXT;
+    if (text && !job->text_path)
+        return pm_fail(PM_INVALID, "data: a text needs path: its file");
+    if (text && (job->train.features || job->validation || job->augment_count > 0))
+        return pm_fail(PM_INVALID, "data: train, validation and augment do not go with a text");
+    if (!text && (job->text_path || job->context > 0))
+        return pm_fail(PM_INVALID, "data: path and context go with type: text");
+    if (!text && !job->train.features)
+        return pm_fail(PM_INVALID, "data: train: its features and targets are needed");
+    return pm_ok();
+}
+
 static pm_status check_data(const pm_job *job)
 {
     if (!fraction(job->validation_split))
         return pm_fail(PM_INVALID, "data: validation_split is in [0, 1)");
     if (job->validation && job->validation_split > 0)
         return pm_fail(PM_INVALID, "data: validation and validation_split are two answers to one question");
-    pm_status status = pm_ok();
+    pm_status status = check_files(job);
     for (uint32_t i = 0; i < job->augment_count && status.code == PM_OK; i++)
         status = check_augment(&job->augment[i], i);
     return status;
@@ -200,6 +216,8 @@ static pm_status check_optimizer(const pm_job_optimizer *o)
         return pm_fail(PM_INVALID, "optimizer: momentum, beta1 and beta2 are in [0, 1)");
     if (!(o->epsilon > 0) || !(o->weight_decay >= 0) || !isfinite(o->weight_decay))
         return pm_fail(PM_INVALID, "optimizer: epsilon is above 0, weight_decay 0 or above");
+    if (!(o->min_learning_rate >= 0 && o->min_learning_rate <= o->learning_rate))
+        return pm_fail(PM_INVALID, "optimizer: min_learning_rate is from 0 to learning_rate");
     for (uint32_t i = 0; i < o->rate_count; i++)
         if (!(o->rates[i].factor >= 0) || !isfinite(o->rates[i].factor))
             return pm_fail(PM_INVALID, "optimizer: learning_rates %u (%s): factor is 0 or above", i + 1,
@@ -214,6 +232,8 @@ static pm_status check_cluster(const pm_job_cluster *c, uint32_t lanes)
                        lanes);
     if (c->servers > 1024 || c->shards_per_server > 64)
         return pm_fail(PM_INVALID, "cluster: at most 1024 servers of at most 64 shards");
+    if (c->worker_memory_mib > 1 << 24)
+        return pm_fail(PM_INVALID, "cluster: worker_memory_mib is in MiB, at most %d", 1 << 24);
     if (c->lease_ms < 3 * c->heartbeat_ms)
         return pm_fail(PM_INVALID, "cluster: lease_ms is at least three times heartbeat_ms");
     return pm_ok();

@@ -34,7 +34,7 @@ typedef struct held {
     line *line;
     uint64_t batch;
     uint64_t rows;
-    pm_buffer *frame; // (rows, row elements) float32; NULL: the message had none
+    pm_buffer *frame; // (rows, row elements) of the input's type; NULL: the message had none
 } held;
 
 struct worker {
@@ -58,20 +58,12 @@ static uint32_t credits(const worker *w)
 
 // ---- what routers are told ----
 
-static void describe_tensor(pm_tensor_info *info, const char *name, const int64_t *shape, uint32_t rank)
+static void describe_tensor(pm_tensor_info *info, const pm_port *port)
 {
-    snprintf(info->name, sizeof info->name, "%s", name);
-    info->rank = rank < PM_MAX_RANK ? rank : PM_MAX_RANK - 1;
-    memcpy(info->shape, shape, info->rank * sizeof *shape);
-}
-
-static void describe(const pm_graph *graph, pm_signature *signature)
-{
-    uint32_t rank;
-    const int64_t *shape = pm_graph_input_shape(graph, &rank);
-    describe_tensor(&signature->input, pm_graph_input_name(graph), shape, rank);
-    shape = pm_graph_output_shape(graph, &rank);
-    describe_tensor(&signature->output, pm_graph_output_name(graph), shape, rank);
+    snprintf(info->name, sizeof info->name, "%s", port->name);
+    info->type = port->type;
+    info->rank = port->rank < PM_MAX_RANK ? port->rank : PM_MAX_RANK - 1;
+    memcpy(info->shape, port->shape, info->rank * sizeof *info->shape);
 }
 
 static void send_header(const worker *w, const line *to, Paramill__Header *header, pm_buffer *frame)
@@ -101,7 +93,8 @@ static void announce(worker *w, line *to)
     beat.max_rows = w->max_rows;
     beat.leaving = w->leaving;
     if (w->model) {
-        describe(w->model->graph, &signature);
+        describe_tensor(&signature.input, pm_graph_input(w->model->graph, 0));
+        describe_tensor(&signature.output, pm_graph_output(w->model->graph, 0));
         pm_tensor_info_write(&signature.input, shapes[0], input);
         pm_tensor_info_write(&signature.output, shapes[1], output);
         active.version = w->model->version;
@@ -171,14 +164,14 @@ static pm_status run_batch(worker *w, const held *h, pm_buffer **outputs)
     const pm_model *m = w->model;
     if (!m)
         return pm_fail(PM_UNAVAILABLE, "no version is loaded");
-    if (h->rows < 1 || h->rows > m->max_rows || !h->frame ||
-        h->frame->size != h->rows * pm_graph_input_count(m->graph) * sizeof(float))
+    if (h->rows < 1 || h->rows > m->max_rows || !h->frame || h->frame->size != h->rows * m->input_row_bytes)
         return pm_fail(PM_INVALID, "%" PRIu64 " rows of %zu bytes in all do not fit version %" PRIu64,
                        h->rows, h->frame ? h->frame->size : 0, m->version);
-    *outputs = pm_buffer_create(h->rows * pm_graph_output_count(m->graph) * sizeof(float));
+    *outputs = pm_buffer_create(h->rows * m->output_row_bytes);
     if (!*outputs)
         return pm_fail(PM_NO_MEMORY, "the outputs of %" PRIu64 " rows", h->rows);
-    pm_status status = pm_plan_infer(m->plan, h->frame->data, (uint32_t)h->rows, (*outputs)->data);
+    pm_status status = pm_plan_run(m->plan, (const void *const[]){h->frame->data}, (uint32_t)h->rows,
+                                   (void *const[]){(*outputs)->data});
     if (status.code != PM_OK)
         pm_buffer_unref(outputs);
     return status;

@@ -1,6 +1,7 @@
 #include "infer/loader.h"
 
 #include "core/text.h"
+#include "infer/metadata.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,25 @@ static pm_status check_digest(const pm_manifest *manifest, const char *name, con
     return status;
 }
 
+static pm_status check_port(const pm_port *port, size_t *row_bytes)
+{
+    if (!pm_datatype_name(port->type))
+        return pm_fail(PM_UNSUPPORTED, "%s is %s; float32 and int64 are served", port->name,
+                       pm_type_name(port->type));
+    *row_bytes = port->count * pm_type_size(port->type);
+    return pm_ok();
+}
+
+// One input and one output, of types that the protocol's frames are built for.
+static pm_status check_ports(pm_model *m)
+{
+    if (pm_graph_inputs(m->graph) != 1 || pm_graph_outputs(m->graph) != 1)
+        return pm_fail(PM_UNSUPPORTED, "%zu inputs and %zu outputs; one of each is served",
+                       pm_graph_inputs(m->graph), pm_graph_outputs(m->graph));
+    pm_status status = check_port(pm_graph_input(m->graph, 0), &m->input_row_bytes);
+    return status.code == PM_OK ? check_port(pm_graph_output(m->graph, 0), &m->output_row_bytes) : status;
+}
+
 static pm_status read_graph(pm_model *m, const pm_store *store, const pm_manifest *manifest)
 {
     char path[PM_PATH_MAX], *bytes = NULL;
@@ -32,7 +52,7 @@ static pm_status read_graph(pm_model *m, const pm_store *store, const pm_manifes
     if (status.code == PM_OK)
         status = pm_graph_read_onnx(&m->graph, bytes, size);
     free(bytes);
-    return status;
+    return status.code == PM_OK ? check_ports(m) : status;
 }
 
 static pm_status map_weights(pm_model *m, const pm_store *store, const pm_manifest *manifest)
@@ -84,11 +104,11 @@ static pm_status make_plan(pm_model *m)
 // The first pass touches every buffer, so that the first request does not pay for it.
 static pm_status warm_up(pm_model *m)
 {
-    float *input = calloc(m->max_rows, pm_graph_input_count(m->graph) * sizeof *input);
-    float *output = calloc(m->max_rows, pm_graph_output_count(m->graph) * sizeof *output);
+    void *input = calloc(m->max_rows, m->input_row_bytes);
+    void *output = calloc(m->max_rows, m->output_row_bytes);
     pm_status status = pm_fail(PM_NO_MEMORY, "a batch of %u rows", m->max_rows);
     if (input && output)
-        status = pm_plan_infer(m->plan, input, m->max_rows, output);
+        status = pm_plan_run(m->plan, (const void *const[]){input}, m->max_rows, (void *const[]){output});
     free(input);
     free(output);
     return status;

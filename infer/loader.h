@@ -9,6 +9,7 @@ typedef struct pm_model {
     uint64_t version;
     char digest[PM_DIGEST_HEX];
     uint32_t max_rows;
+    size_t input_row_bytes, output_row_bytes;
     pm_graph *graph;
     pm_plan *plan; // for one thread at a time
     // Mapped weights, and copies of those that lie at odd addresses; the plan reads them.

@@ -110,16 +110,16 @@ bool pm_worker_serves(const pm_routed_worker *worker)
     return worker->version > 0 && !worker->leaving;
 }
 
-static bool takes_shape(const pm_routed_worker *worker, const int64_t *shape, uint32_t rank)
+static bool takes(const pm_routed_worker *worker, pm_type type, const int64_t *shape, uint32_t rank)
 {
     const pm_tensor_info *input = &worker->signature.input;
-    return input->rank == rank && !memcmp(input->shape, shape, rank * sizeof *shape);
+    return input->rank == rank && input->type == type && !memcmp(input->shape, shape, rank * sizeof *shape);
 }
 
 bool pm_worker_can(const pm_routed_worker *worker, const pm_query *query)
 {
     return (query->version == 0 || query->version == worker->version) && query->rows <= worker->max_rows &&
-           takes_shape(worker, query->shape, query->rank);
+           takes(worker, query->type, query->shape, query->rank);
 }
 
 bool pm_version_parse(const char *text, uint64_t *version)
@@ -180,8 +180,9 @@ static pm_status check_input(const Inference__ModelInferRequest *ask, const pm_m
     const Inference__ModelInferRequest__InferInputTensor *in = ask->inputs[0];
     if (in->name[0] && strcmp(in->name, want->name) != 0)
         return pm_fail(PM_INVALID, "no input named \"%.64s\"; the model takes \"%s\"", in->name, want->name);
-    if (strcmp(in->datatype, "FP32") != 0)
-        return pm_fail(PM_INVALID, "input %s is %.16s; the model takes FP32", want->name, in->datatype);
+    if (strcmp(in->datatype, pm_datatype_name(want->type)) != 0)
+        return pm_fail(PM_INVALID, "input %s is %.16s; the model takes %s", want->name, in->datatype,
+                       pm_datatype_name(want->type));
     if (in->n_shape != want->rank + 1)
         return pm_fail(PM_INVALID, "input %s has rank %zu; the model takes rank %u, the batch first",
                        want->name, in->n_shape, want->rank + 1);
@@ -192,7 +193,7 @@ static pm_status check_input(const Inference__ModelInferRequest *ask, const pm_m
         if (in->shape[i + 1] != want->shape[i])
             return pm_fail(PM_INVALID, "input %s: dimension %u is %lld; the model takes %lld", want->name,
                            i + 1, (long long)in->shape[i + 1], (long long)want->shape[i]);
-    size_t bytes = (size_t)in->shape[0] * want->count * sizeof(float);
+    size_t bytes = (size_t)in->shape[0] * want->row_bytes;
     if (message->frames[0]->size != bytes)
         return pm_fail(PM_INVALID, "input %s has %zu bytes; its shape needs %zu", want->name,
                        message->frames[0]->size, bytes);
@@ -304,6 +305,7 @@ static pm_status enqueue(pm_router *router, const pm_peer *from, pm_message *mes
     q->arrived_us = now_us;
     q->deadline_us = now_us + left_us;
     q->rank = worker->signature.input.rank;
+    q->type = worker->signature.input.type;
     memcpy(q->shape, worker->signature.input.shape, q->rank * sizeof *q->shape);
     q->frame = pm_buffer_ref(message->frames[0]);
     pm_query_append(&model->queue, q);

@@ -49,7 +49,7 @@ static Paramill__Header *response_header(const pm_routed_worker *worker, pm_quer
     digest.key = (char *)(uintptr_t) "digest";
     digest.value = &value;
     tensor.name = (char *)(uintptr_t)output->name;
-    tensor.datatype = (char *)(uintptr_t) "FP32";
+    tensor.datatype = (char *)(uintptr_t)pm_datatype_name(output->type);
     tensor.shape = shape;
     tensor.n_shape = output->rank + 1;
     response.model_name = worker->model->name;
@@ -87,7 +87,7 @@ static pm_buffer *cut(pm_buffer *outputs, size_t offset, size_t size)
 void pm_router_deliver(pm_router *router, pm_routed_worker *worker, pm_batch *batch, pm_buffer *outputs,
                        int64_t now_us, pm_mailbox *out)
 {
-    size_t offset = 0, row_bytes = worker->signature.output.count * sizeof(float);
+    size_t offset = 0, row_bytes = worker->signature.output.row_bytes;
     for (pm_query *q; (q = batch->queries.first);) {
         size_t size = q->rows * row_bytes;
         pm_query_remove(&batch->queries, q);

@@ -27,7 +27,8 @@ typedef struct pm_query {
     int64_t arrived_us, deadline_us;
     int64_t shape[PM_MAX_RANK]; // of one row
     uint32_t rank;
-    pm_buffer *frame; // (rows, row elements) float32
+    pm_type type;
+    pm_buffer *frame; // (rows, row elements) of the type
 } pm_query;
 
 typedef struct pm_query_list {

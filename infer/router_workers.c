@@ -198,7 +198,7 @@ static pm_status check_response(const pm_routed_worker *w, const pm_batch *batch
         return pm_fail(PM_INTERNAL, "the worker says: %.200s", response->error);
     if (response->version != w->version || strcmp(response->digest, w->digest) != 0)
         return pm_fail(PM_INTERNAL, "the worker answered with a version that it had not announced");
-    size_t bytes = batch->queries.rows * w->signature.output.count * sizeof(float);
+    size_t bytes = batch->queries.rows * w->signature.output.row_bytes;
     if (message->frame_count != 1 || message->frames[0]->size != bytes)
         return pm_fail(PM_INTERNAL, "the worker did not send %zu bytes of outputs", bytes);
     return pm_ok();

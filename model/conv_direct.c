@@ -1,9 +1,9 @@
-// Convolutions with stride 1, which are nearly all. The three passes are panel products that read a padded
-// copy of the image at one offset for each window element, so that nothing is unrolled:
+// Convolutions with stride 1 to few channels. The passes are panel products that read a padded copy of the
+// image at one offset for each window element, so that nothing is unrolled:
 //   y[o][q]  = sum over k of weight[o][k] * padded[offset[k] + q]
 // where k runs over (channel, window row, window column) and q over pixels of the padded width; the columns
 // past the output's width are computed and left out. The input's gradient is the same with flipped weights
-// over the output's gradient; the weight's gradient sums padded[offset[k] + q] * dy[q][o] over q.
+// over the output's gradient.
 #include "model/conv.h"
 
 #include "core/arena.h"
@@ -16,8 +16,7 @@ bool pm_conv_is_direct(const pm_window *w)
            w->pad_left < w->kernel_w && w->pad_right < w->kernel_w;
 }
 
-// The window of the input's gradient: a correlation over the output's gradient that gives the input's shape.
-static pm_window backward_window(const pm_window *w)
+pm_window pm_conv_backward_window(const pm_window *w)
 {
     pm_window back = *w;
     back.channels = w->out_channels;
@@ -86,13 +85,6 @@ static size_t carve_correlation(unsigned char *memory, const extents *e, bool fl
     return carve(memory, e, e->outputs * e->columns, flip ? e->outputs * e->depth : 0, e->outputs, v);
 }
 
-static size_t carve_weight_gradient(unsigned char *memory, const pm_kernels *kernels, const extents *e,
-                                    views *v)
-{
-    size_t outputs = (e->outputs + kernels->panel - 1) / kernels->panel * kernels->panel;
-    return carve(memory, e, e->depth * outputs, e->pixels * kernels->panel, e->pixels, v);
-}
-
 static void set_element_offsets(const pm_window *w, const extents *e, size_t *offsets)
 {
     for (size_t c = 0; c < (size_t)w->channels; c++)
@@ -118,19 +110,19 @@ static void pad_image(const pm_window *w, const extents *e, const float *image, 
 
 // y (out, height, width) of one image; weight (out, depth), bias may be NULL.
 static void correlate(const pm_kernels *kernels, const pm_window *w, const extents *e, const views *v,
-                      const float *image, const float *weight, const float *bias, float *y)
+                      const float *image, const float *weight, const float *bias, bool relu, float *y)
 {
     pad_image(w, e, image, v->padded);
-    for (size_t q = 0; q < e->columns; q += kernels->panel)
-        kernels->panel_product(&(pm_panel){.rows = e->outputs,
-                                           .columns = kernels->panel,
-                                           .depth = e->depth,
-                                           .a = weight,
-                                           .a_offsets = v->row_offsets,
-                                           .b = v->padded + q,
-                                           .b_offsets = v->element_offsets,
-                                           .c = v->wide + q,
-                                           .c_stride = e->columns});
+    kernels->panel_product(&(pm_panel){.rows = e->outputs,
+                                       .columns = e->columns,
+                                       .depth = e->depth,
+                                       .a = weight,
+                                       .a_offsets = v->row_offsets,
+                                       .b = v->padded,
+                                       .b_offsets = v->element_offsets,
+                                       .b_stride = kernels->panel,
+                                       .c = v->wide,
+                                       .c_stride = e->columns});
     const size_t width = (size_t)w->out_width;
     for (size_t o = 0; o < e->outputs; o++) {
         const float add = bias ? bias[o] : 0;
@@ -138,6 +130,8 @@ static void correlate(const pm_kernels *kernels, const pm_window *w, const exten
             const float *from = v->wide + o * e->columns + r * e->padded_width;
             for (size_t x = 0; x < width; x++)
                 y[x] = from[x] + add;
+            if (relu)
+                kernels->relu(y, y, width);
         }
     }
 }
@@ -174,12 +168,11 @@ void pm_conv_direct(const pm_kernels *kernels, const pm_conv *c)
     (void)carve_correlation(c->scratch, &e, false, &v);
     start_correlation(w, &e, &v);
     for (size_t i = 0; i < c->images; i++)
-        correlate(kernels, w, &e, &v, c->x + i * image_count(w), c->weight, c->bias,
+        correlate(kernels, w, &e, &v, c->x + i * image_count(w), c->weight, c->bias, c->relu,
                   c->y + i * output_count(w));
 }
 
-// flipped (in, out * window) of weight (out, in * window).
-static void flip_weight(const pm_window *w, const float *weight, float *flipped)
+void pm_conv_flip_weight(const pm_window *w, const float *weight, float *flipped)
 {
     const size_t area = (size_t)(w->kernel_h * w->kernel_w), inputs = (size_t)w->channels;
     for (size_t c = 0; c < inputs; c++)
@@ -190,74 +183,20 @@ static void flip_weight(const pm_window *w, const float *weight, float *flipped)
 
 size_t pm_conv_direct_input_bytes(const pm_kernels *kernels, const pm_window *w)
 {
-    const pm_window back = backward_window(w);
+    const pm_window back = pm_conv_backward_window(w);
     const extents e = direct_extents(kernels, &back);
     return carve_correlation(NULL, &e, true, NULL);
 }
 
 void pm_conv_direct_input(const pm_kernels *kernels, const pm_conv *c)
 {
-    const pm_window back = backward_window(c->window);
+    const pm_window back = pm_conv_backward_window(c->window);
     const extents e = direct_extents(kernels, &back);
     views v = {0};
     (void)carve_correlation(c->scratch, &e, true, &v);
     start_correlation(&back, &e, &v);
-    flip_weight(c->window, c->weight, v.packed);
+    pm_conv_flip_weight(c->window, c->weight, v.packed);
     for (size_t i = 0; i < c->images; i++)
-        correlate(kernels, &back, &e, &v, c->x + i * image_count(&back), v.packed, NULL,
+        correlate(kernels, &back, &e, &v, c->x + i * image_count(&back), v.packed, NULL, false,
                   c->y + i * output_count(&back));
-}
-
-// The outputs [first, first + panel) of one image's gradient as (pixels, panel), zero between the rows of the
-// output.
-static void pack_gradient(const pm_kernels *kernels, const pm_window *w, const extents *e, const float *dy,
-                          size_t first, float *packed)
-{
-    const size_t panel = kernels->panel, width = (size_t)w->out_width, area = width * (size_t)w->out_height;
-    const size_t count = e->outputs - first < panel ? e->outputs - first : panel;
-    const size_t gap = (e->padded_width - width) * panel;
-    for (size_t y = 0; y < (size_t)w->out_height; y++) {
-        float *row = packed + y * e->padded_width * panel;
-        kernels->pack_panel(dy + first * area + y * width, count, width, area, row);
-        if (y + 1 < (size_t)w->out_height)
-            memset(row + width * panel, 0, gap * sizeof *row);
-    }
-}
-
-size_t pm_conv_direct_weight_bytes(const pm_kernels *kernels, const pm_window *w)
-{
-    const extents e = direct_extents(kernels, w);
-    return carve_weight_gradient(NULL, kernels, &e, NULL);
-}
-
-void pm_conv_direct_weight(const pm_kernels *kernels, const pm_conv *c, const float *dy)
-{
-    const pm_window *w = c->window;
-    const extents e = direct_extents(kernels, w);
-    const size_t stride = (e.outputs + kernels->panel - 1) / kernels->panel * kernels->panel;
-    views v = {0};
-    (void)carve_weight_gradient(c->scratch, kernels, &e, &v);
-    set_element_offsets(w, &e, v.element_offsets);
-    for (size_t q = 0; q < e.pixels; q++)
-        v.row_offsets[q] = q * kernels->panel;
-    clear_padded(&e, v.padded);
-    for (size_t i = 0; i < c->images; i++) {
-        pad_image(w, &e, c->x + i * image_count(w), v.padded);
-        for (size_t first = 0; first < e.outputs; first += kernels->panel) {
-            pack_gradient(kernels, w, &e, dy + i * output_count(w), first, v.packed);
-            kernels->panel_product(&(pm_panel){.rows = e.depth,
-                                               .columns = kernels->panel,
-                                               .depth = e.pixels,
-                                               .a = v.padded,
-                                               .a_offsets = v.element_offsets,
-                                               .b = v.packed,
-                                               .b_offsets = v.row_offsets,
-                                               .c = v.wide + first,
-                                               .c_stride = stride,
-                                               .accumulate = i > 0});
-        }
-    }
-    for (size_t o = 0; o < e.outputs; o++)
-        for (size_t k = 0; k < e.depth; k++)
-            c->y[o * e.depth + k] = v.wide[k * stride + o];
 }

@@ -43,6 +43,8 @@ void pm_conv_unrolled(const pm_kernels *kernels, const pm_conv *c)
                                      .fixed_shape = true});
         if (c->bias)
             kernels->add_channel(y, c->bias, outputs, pixels);
+        if (c->relu)
+            kernels->relu(y, y, outputs * pixels);
     }
 }
 
@@ -64,27 +66,5 @@ void pm_conv_unrolled_input(const pm_kernels *kernels, const pm_conv *c)
                                      .c_stride = pixels,
                                      .fixed_shape = true});
         kernels->unroll_backward(w, columns, c->y + i * image_count(w));
-    }
-}
-
-void pm_conv_unrolled_weight(const pm_kernels *kernels, const pm_conv *c, const float *dy)
-{
-    const pm_window *w = c->window;
-    const size_t outputs = (size_t)w->out_channels, depth = depth_of(w), pixels = pixels_of(w);
-    float *columns = c->scratch;
-    for (size_t i = 0; i < c->images; i++) {
-        kernels->unroll(w, c->x + i * image_count(w), columns);
-        pm_product_run(&(pm_product){.transpose_b = true,
-                                     .m = outputs,
-                                     .n = depth,
-                                     .k = pixels,
-                                     .a = dy + i * outputs * pixels,
-                                     .a_stride = pixels,
-                                     .b = columns,
-                                     .b_stride = pixels,
-                                     .c = c->y,
-                                     .c_stride = depth,
-                                     .accumulate = i > 0,
-                                     .fixed_shape = true});
     }
 }

@@ -16,79 +16,145 @@ enum { PANEL = 2 * VECTOR };
 
 typedef float vector __attribute__((vector_size(VECTOR * sizeof(float)), aligned(sizeof(float)), may_alias));
 
-static inline __attribute__((always_inline)) void tile(const size_t rows, const pm_panel *p)
+// The columns at the edge of c, or its bias, in memory of whole vectors.
+typedef struct edge {
+    float c[ROWS * 2 * PANEL], bias[2 * PANEL];
+} edge;
+
+static inline vector rectified(vector x)
 {
-    const float *a[ROWS];
-    vector low[ROWS], high[ROWS];
-    float edge[ROWS * PANEL];
-    const bool whole = p->columns == PANEL;
-    float *c = whole ? p->c : edge;
-    const size_t stride = whole ? p->c_stride : PANEL;
-    if (p->accumulate && !whole) {
-        memset(edge, 0, sizeof edge);
-        for (size_t r = 0; r < rows; r++)
-            memcpy(edge + r * PANEL, p->c + r * p->c_stride, p->columns * sizeof *edge);
-    }
-    for (size_t r = 0; r < rows; r++) {
-        a[r] = p->a + p->a_offsets[r];
-        low[r] = high[r] = (vector){0};
-        if (p->accumulate) {
-            low[r] = *(const vector *)(c + r * stride);
-            high[r] = *(const vector *)(c + r * stride + VECTOR);
-        }
-    }
-    for (size_t k = 0; k < p->depth; k++) {
-        const float *b = p->b + p->b_offsets[k];
-        const vector b_low = *(const vector *)b, b_high = *(const vector *)(b + VECTOR);
-#pragma GCC unroll 8
-        for (size_t r = 0; r < rows; r++) {
-            low[r] += a[r][k] * b_low;
-            high[r] += a[r][k] * b_high;
-        }
-    }
-    for (size_t r = 0; r < rows; r++) {
-        *(vector *)(c + r * stride) = low[r];
-        *(vector *)(c + r * stride + VECTOR) = high[r];
-    }
-    for (size_t r = 0; !whole && r < rows; r++)
-        memcpy(p->c + r * p->c_stride, edge + r * PANEL, p->columns * sizeof *edge);
+    const vector zero = {0};
+    typedef int32_t mask __attribute__((vector_size(sizeof(vector))));
+    return (vector)(~(mask)(x < zero) & (mask)x);
 }
 
-static void panel_product(const pm_panel *p)
+// rows rows by vectors vectors of c; all three are known where this is inlined, so that c is in registers.
+static inline __attribute__((always_inline)) void tile(const size_t rows, const size_t vectors,
+                                                       const bool stepped, const pm_panel *p)
+{
+    const float *a[ROWS];
+    vector sums[4][ROWS];
+    edge spare;
+    const bool whole = p->columns >= vectors * VECTOR;
+    float *c = whole ? p->c : spare.c;
+    const float *bias = whole || !p->bias ? p->bias : spare.bias;
+    const size_t stride = whole ? p->c_stride : 2 * PANEL;
+    if (!whole && p->accumulate)
+        for (size_t r = 0; r < rows; r++)
+            memcpy(spare.c + r * stride, p->c + r * p->c_stride, p->columns * sizeof *c);
+    if (!whole && p->bias)
+        memcpy(spare.bias, p->bias, p->columns * sizeof *c);
+#pragma GCC unroll 8
+    for (size_t r = 0; r < rows; r++) {
+        a[r] = p->a + p->a_offsets[r];
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++)
+            sums[v][r] = p->accumulate ? *(const vector *)(c + r * stride + v * VECTOR) : (vector){0};
+    }
+    for (size_t k = 0; k < p->depth; k++) {
+        const float *from = p->b + p->b_offsets[k];
+        const size_t step = stepped ? p->a_steps[k] : k;
+        vector b[4];
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++)
+            b[v] = *(const vector *)(from + v / 2 * p->b_stride + v % 2 * VECTOR);
+#pragma GCC unroll 8
+        for (size_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+            for (size_t v = 0; v < vectors; v++)
+                sums[v][r] += a[r][step] * b[v];
+    }
+#pragma GCC unroll 8
+    for (size_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++) {
+            vector y = sums[v][r];
+            if (bias)
+                y += *(const vector *)(bias + v * VECTOR);
+            *(vector *)(c + r * stride + v * VECTOR) = p->relu ? rectified(y) : y;
+        }
+    for (size_t r = 0; !whole && r < rows; r++)
+        memcpy(p->c + r * p->c_stride, spare.c + r * stride, p->columns * sizeof *c);
+}
+
+// Each in a function of its own: in one, the registers of all would not suffice.
+#define TILE(name, rows, vectors, stepped)                                                                   \
+    static __attribute__((noinline)) void name(const pm_panel *p)                                            \
+    {                                                                                                        \
+        tile(rows, vectors, stepped, p);                                                                     \
+    }
+#define TILES(rows) TILE(tile_##rows, rows, 2, false) TILE(stepped_##rows, rows, 2, true)
+TILES(1)
+TILES(2)
+TILES(3)
+TILES(4)
+TILES(5)
+TILES(6)
+TILE(wide_1, 1, 4, false)
+TILE(wide_2, 2, 4, false)
+#if defined(__AVX512F__)
+TILES(7)
+TILES(8)
+#endif
+
+static void run_tile(size_t rows, const pm_panel *p)
+{
+    static void (*const plain[])(const pm_panel *p) = {
+        tile_1,
+        tile_2,
+        tile_3,
+        tile_4,
+        tile_5,
+        tile_6,
+#if defined(__AVX512F__)
+        tile_7,
+        tile_8,
+#endif
+    };
+    static void (*const stepped[])(const pm_panel *p) = {
+        stepped_1,
+        stepped_2,
+        stepped_3,
+        stepped_4,
+        stepped_5,
+        stepped_6,
+#if defined(__AVX512F__)
+        stepped_7,
+        stepped_8,
+#endif
+    };
+    (p->a_steps ? stepped : plain)[rows - 1](p);
+}
+
+// Rows in tiles of nearly the same number: a tile of few rows waits for its own sums.
+static void run_rows(const pm_panel *p)
 {
     pm_panel part = *p;
-    for (size_t left = p->rows; left > 0;) {
-        size_t rows = left < ROWS ? left : ROWS;
-        switch (rows) {
-        case 1:
-            tile(1, &part);
-            break;
-        case 2:
-            tile(2, &part);
-            break;
-        case 3:
-            tile(3, &part);
-            break;
-        case 4:
-            tile(4, &part);
-            break;
-        case 5:
-            tile(5, &part);
-            break;
-        case 6:
-            tile(6, &part);
-            break;
-#if defined(__AVX512F__)
-        case 7:
-            tile(7, &part);
-            break;
-#endif
-        default:
-            tile(ROWS, &part);
-        }
+    for (size_t left = p->rows, tiles = (left + ROWS - 1) / ROWS; left > 0; tiles--) {
+        const size_t rows = (left + tiles - 1) / tiles;
+        run_tile(rows, &part);
         left -= rows;
         part.a_offsets += rows;
         part.c += rows * part.c_stride;
+    }
+}
+
+// A row or two over two panels at once: one panel's sums would wait for each other.
+static void panel_product(const pm_panel *p)
+{
+    pm_panel part = *p;
+    for (size_t left = p->columns; left > 0;) {
+        const bool two = p->rows <= 2 && left > PANEL && !p->a_steps;
+        const size_t most = two ? 2 * PANEL : PANEL, columns = left < most ? left : most;
+        part.columns = columns;
+        if (!two)
+            run_rows(&part);
+        else
+            (p->rows == 1 ? wide_1 : wide_2)(&part);
+        left -= columns;
+        part.b += most / PANEL * part.b_stride;
+        part.c += columns;
+        part.bias = part.bias ? part.bias + columns : NULL;
     }
 }
 
@@ -124,7 +190,7 @@ static void panel_product(const pm_panel *p)
 #define SECOND_2 2, 3, 6, 7
 #endif
 
-static inline void transpose_square(const float *x, size_t x_stride, float *to)
+static inline void transpose_square(const float *x, size_t x_stride, float *y, size_t y_stride)
 {
     vector rows[VECTOR];
 #pragma GCC unroll 16
@@ -144,27 +210,38 @@ static inline void transpose_square(const float *x, size_t x_stride, float *to)
 #endif
 #pragma GCC unroll 16
     for (size_t i = 0; i < VECTOR; i++)
-        *(vector *)(to + i * PANEL) = rows[i];
+        *(vector *)(y + i * y_stride) = rows[i];
+}
+
+// In squares, the last of a row or column overlapping the one before it instead of leaving a tail.
+static void transpose(const float *x, size_t rows, size_t columns, size_t x_stride, float *y, size_t y_stride)
+{
+    if (rows >= VECTOR && columns >= VECTOR) {
+        for (size_t i = 0; i < rows; i += VECTOR)
+            for (size_t j = 0; j < columns; j += VECTOR) {
+                const size_t row = i + VECTOR <= rows ? i : rows - VECTOR;
+                const size_t column = j + VECTOR <= columns ? j : columns - VECTOR;
+                transpose_square(x + row * x_stride + column, x_stride, y + column * y_stride + row,
+                                 y_stride);
+            }
+        return;
+    }
+    for (size_t j = 0; j < columns; j++)
+        for (size_t i = 0; i < rows; i++)
+            y[j * y_stride + i] = x[i * x_stride + j];
 }
 
 static void pack_panel(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel)
 {
-    const size_t squares = rows / VECTOR * VECTOR, deep = depth / VECTOR * VECTOR;
-    for (size_t k = 0; k < deep; k += VECTOR)
-        for (size_t j = 0; j < squares; j += VECTOR)
-            transpose_square(x + j * x_stride + k, x_stride, panel + k * PANEL + j);
-    for (size_t k = 0; k < depth; k++) {
-        float *to = panel + k * PANEL;
-        for (size_t j = k < deep ? squares : 0; j < rows; j++)
-            to[j] = x[j * x_stride + k];
-        for (size_t j = rows; j < PANEL; j++)
-            to[j] = 0;
-    }
+    transpose(x, rows, depth, x_stride, panel, PANEL);
+    for (size_t k = 0; rows < PANEL && k < depth; k++)
+        memset(panel + k * PANEL + rows, 0, (PANEL - rows) * sizeof *panel);
 }
 
 void PM_KERNEL(fill_panel)(pm_kernels *table)
 {
     table->panel = PANEL;
     table->panel_product = panel_product;
+    table->transpose = transpose;
     table->pack_panel = pack_panel;
 }

@@ -99,6 +99,46 @@ static void max_pool(const pm_window *w, const float *x, float *y, int32_t *wher
                                             where ? where + c * out_area : NULL);
 }
 
+// The largest so far against another pixel's; the index too where it is wanted.
+static void take_larger(const float *restrict x, size_t channels, float *restrict y)
+{
+    for (size_t c = 0; c < channels; c++) {
+        const float v = x[c];
+        y[c] = v > y[c] || v != v ? v : y[c];
+    }
+}
+
+static void take_larger_where(const float *restrict x, size_t channels, int32_t index, float *restrict y,
+                              int32_t *restrict where)
+{
+    for (size_t c = 0; c < channels; c++) {
+        const float v = x[c], best = y[c];
+        const bool take = v > best || v != v;
+        y[c] = take ? v : best;
+        where[c] = take ? index : where[c];
+    }
+}
+
+static void max_channels(const pm_channel_pool *p)
+{
+    for (size_t o = 0; o < p->outputs; o++) {
+        const float *x = p->x + o * p->kernel_w * p->stride;
+        float *y = p->y + o * p->stride;
+        int32_t *where = p->where ? p->where + o * p->stride : NULL;
+        const int32_t start = p->first + (int32_t)(o * p->kernel_w);
+        memcpy(y, x, p->channels * sizeof *y);
+        for (size_t c = 0; where && c < p->channels; c++)
+            where[c] = start;
+        for (size_t i = 1; i < p->kernel_h * p->kernel_w; i++) {
+            const size_t pixel = i / p->kernel_w * p->width + i % p->kernel_w;
+            if (where)
+                take_larger_where(x + pixel * p->stride, p->channels, start + (int32_t)pixel, y, where);
+            else
+                take_larger(x + pixel * p->stride, p->channels, y);
+        }
+    }
+}
+
 static void max_pool_backward(const pm_window *w, const int32_t *where, const float *dy, float *dx)
 {
     const int64_t area = w->height * w->width, out_area = w->out_height * w->out_width;
@@ -150,6 +190,7 @@ static void average_pool_backward(const pm_window *w, const float *dy, float *dx
 void PM_KERNEL(fill_pool)(pm_kernels *table)
 {
     table->max_pool = max_pool;
+    table->max_channels = max_channels;
     table->max_pool_backward = max_pool_backward;
     table->average_pool = average_pool;
     table->average_pool_backward = average_pool_backward;

@@ -26,19 +26,35 @@ typedef struct pm_window {
     bool count_include_pad;                      // AveragePool: divide by the whole window
 } pm_window;
 
-// c (rows, columns) = or += sum over k < depth of a[a_offsets[row] + k] * b[b_offsets[k] + column]: a matrix
-// product whose operands lie where they are, packed or inside a padded image. b is read to the panel's full
-// width.
+// c (rows, columns) = or += sum over k < depth of a[a_offsets[row] + a_steps[k]] * b[b_offsets[k] + column],
+// then
+// += bias[column], then the rectifier: a matrix product whose operands lie where they are, packed or inside a
+// padded image. b is in panels of pm_kernels.panel columns, each read to its full width.
 typedef struct pm_panel {
-    size_t rows, columns, depth; // columns <= pm_kernels.panel
+    size_t rows, columns, depth; // any number of columns
     const float *a;
     const size_t *a_offsets; // (rows)
+    const size_t *a_steps;   // (depth); NULL: 0, 1, 2 ...
     const float *b;
     const size_t *b_offsets; // (depth)
+    size_t b_stride;         // from panel to panel
     float *c;
     size_t c_stride;
     bool accumulate;
+    const float *bias; // (columns); NULL: none
+    bool relu;         // NaN stays NaN
 } pm_panel;
+
+// One row of outputs of a pool over pixels whose channels lie side by side.
+typedef struct pm_channel_pool {
+    size_t channels, stride;   // from pixel to pixel, of x, y and where alike
+    size_t kernel_h, kernel_w; // windows side by side
+    size_t outputs, width;     // pixels of a row of y, of x
+    const float *x;            // (kernel_h, width, stride)
+    float *y;                  // (outputs, stride)
+    int32_t *where;            // (outputs, stride); NULL when not wanted
+    int32_t first;             // the index of x's first pixel in its plane
+} pm_channel_pool;
 
 // Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
 // sums are added pairwise at the end.
@@ -100,6 +116,7 @@ typedef struct pm_kernels {
     void (*unroll_backward)(const pm_window *w, const float *columns, float *image); // overwrites image
     // where[o]: index in its plane of the first largest element; NULL when not wanted.
     void (*max_pool)(const pm_window *w, const float *x, float *y, int32_t *where);
+    void (*max_channels)(const pm_channel_pool *pool); // the same values and indices as max_pool
     void (*max_pool_backward)(const pm_window *w, const int32_t *where, const float *dy, float *dx);
     void (*average_pool)(const pm_window *w, const float *x, float *y);
     void (*average_pool_backward)(const pm_window *w, const float *dy, float *dx);
@@ -107,7 +124,10 @@ typedef struct pm_kernels {
     // Products. The result of a row does not depend on how many there are. Bits differ between variants here:
     // only some have fused multiply-adds.
     size_t panel; // columns of a panel
-    void (*panel_product)(const pm_panel *panel);
+    void (*panel_product)(const pm_panel *product);
+    // y[j][i] = x[i][j] for i < rows, j < columns.
+    void (*transpose)(const float *x, size_t rows, size_t columns, size_t x_stride, float *y,
+                      size_t y_stride);
     // panel[k][j] = x[j][k] for j < rows <= panel, 0 beyond: (depth, panel)
     void (*pack_panel)(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel);
 

@@ -270,8 +270,10 @@ static pm_status check_trainable(const pm_graph *g)
     if (pm_graph_inputs(g) != 1 || pm_graph_outputs(g) != 1)
         return pm_fail(PM_UNSUPPORTED, "%zu inputs and %zu outputs; training takes one of each",
                        pm_graph_inputs(g), pm_graph_outputs(g));
-    if (pm_graph_input(g, 0)->type != PM_TYPE_F32)
-        return pm_fail(PM_UNSUPPORTED, "input %.64s is not float32", pm_graph_input_name(g));
+    const pm_type type = pm_graph_input(g, 0)->type;
+    if (type != PM_TYPE_F32 && type != PM_TYPE_I64)
+        return pm_fail(PM_UNSUPPORTED, "input %.64s is %s; training takes float32 or int64",
+                       pm_graph_input_name(g), pm_type_name(type));
     return pm_ok();
 }
 

@@ -23,7 +23,10 @@ typedef struct gemm {
     float alpha, beta;
     size_t m, n, k;
     addend c;
-    bool panels; // packed panels instead of BLIS
+    bool panels;         // packed panels instead of BLIS
+    bool ends_with_row;  // panels that add C, a row, at the end of each sum
+    bool relu;           // over y
+    bool ends_with_relu; // by panels, at the end of each sum
 } gemm;
 
 static bool flag(const pm_node *node, const char *name)
@@ -97,9 +100,14 @@ static pm_status plan_gemm(pm_task *task)
     const size_t chunk = p->n < GEMM_CHUNK ? GEMM_CHUNK / (p->n ? p->n : 1) : 1;
     task->part = (chunk < p->m ? chunk : p->m) * p->n;
     p->panels = !task->training && task->whole;
+    p->relu = flag(task->node, "relu");
+    p->ends_with_row = p->panels && p->k > 0 && p->c == ADDEND_ROW && p->alpha == 1 && p->beta == 1;
+    p->ends_with_relu =
+        p->relu && (p->ends_with_row || (p->panels && p->k > 0 && p->c == ADDEND_NONE && p->alpha == 1));
     if (!p->panels)
         return pm_ok();
     const size_t panel_bytes = p->k * task->kernels->panel * sizeof(float);
+    task->alone = true;
     task->packed_bytes = panel_count(task, p) * panel_bytes;
     task->scratch_bytes = panel_bytes + (p->k + task->max_lanes * p->m) * sizeof(size_t);
     return pm_ok();
@@ -132,26 +140,35 @@ static void run_panels(const pm_task *task, const pm_call *call, size_t rows)
 {
     const gemm *p = task->detail;
     const size_t width = task->kernels->panel, count = p->k * width;
-    float *scratch = call->scratch, *y = call->out[0];
+    float *scratch = call->scratch;
     size_t *b_offsets = (size_t *)(void *)(scratch + count), *a_offsets = b_offsets + p->k;
     for (size_t k = 0; k < p->k; k++)
         b_offsets[k] = k * width;
     for (size_t r = 0; r < rows; r++)
         a_offsets[r] = r * p->k;
-    for (size_t panel = 0; panel < panel_count(task, p); panel++) {
-        const float *packed = call->packed ? call->packed + panel * count : scratch;
-        const size_t first = panel * width;
-        if (!call->packed)
-            pack_panel(task, p, call->in[1], panel, scratch);
-        task->kernels->panel_product(&(pm_panel){.rows = rows,
-                                                 .columns = p->n - first < width ? p->n - first : width,
-                                                 .depth = p->k,
-                                                 .a = call->in[0],
-                                                 .a_offsets = a_offsets,
-                                                 .b = packed,
-                                                 .b_offsets = b_offsets,
-                                                 .c = y + first,
-                                                 .c_stride = p->n});
+    pm_panel product = {.rows = rows,
+                        .columns = p->n,
+                        .depth = p->k,
+                        .a = call->in[0],
+                        .a_offsets = a_offsets,
+                        .b = call->packed,
+                        .b_offsets = b_offsets,
+                        .b_stride = count,
+                        .c = call->out[0],
+                        .c_stride = p->n,
+                        .bias = p->ends_with_row ? call->in[2] : NULL,
+                        .relu = p->ends_with_relu};
+    if (call->packed) {
+        task->kernels->panel_product(&product);
+        return;
+    }
+    product.b = scratch;
+    for (size_t panel = 0, first = 0; first < p->n; panel++, first += width) {
+        product.columns = p->n - first < width ? p->n - first : width;
+        pack_panel(task, p, call->in[1], panel, scratch);
+        task->kernels->panel_product(&product);
+        product.c += width;
+        product.bias = product.bias ? product.bias + width : NULL;
     }
 }
 
@@ -211,8 +228,10 @@ static void run_gemm(const pm_task *task, const pm_call *call)
                                      .c_stride = p->n,
                                      .fixed_shape = !task->whole});
     scale(y, rows * p->n, p->alpha);
-    if (p->c != ADDEND_NONE)
+    if (p->c != ADDEND_NONE && !p->ends_with_row)
         add_addend(task, p, call->in[2], first, rows, y);
+    if (p->relu && !p->ends_with_relu)
+        task->kernels->relu(y, y, rows * p->n);
 }
 
 // --- gradient
@@ -254,10 +273,11 @@ static pm_status give_addend(pm_gradient *g, const pm_node *node, uint32_t dy)
 // Weights first: their gradients can leave while the input's is made.
 static pm_status gradient_gemm(pm_gradient *g, const pm_node *node)
 {
-    const uint32_t a = node->inputs[0], b = node->inputs[1], dy = pm_gradient_of(g, node, 0);
+    const uint32_t a = node->inputs[0], b = node->inputs[1];
     const bool ta = flag(node, "transA"), tb = flag(node, "transB");
-    pm_status status = pm_ok();
-    if (pm_gradient_wants(g, node, 1))
+    uint32_t dy = pm_gradient_of(g, node, 0);
+    pm_status status = pm_gradient_through_relu(g, node, &dy);
+    if (status.code == PM_OK && pm_gradient_wants(g, node, 1))
         status = give_product(g, node, 1, tb ? (factors){dy, a, true, ta} : (factors){a, dy, !ta, false});
     if (status.code == PM_OK && pm_gradient_wants(g, node, 2))
         status = give_addend(g, node, dy);

@@ -17,11 +17,11 @@ static pm_status check_step(const pm_plan *plan, const pm_step *step)
     if (pm_loss_kind_of(plan->loss)->target != PM_TARGET_CLASS)
         return pm_ok();
     const int32_t *classes = pm_plan_memory(plan, plan->target);
-    size_t count = pm_graph_output_count(plan->graph);
-    for (size_t i = 0; i < (size_t)lanes * plan->rows_per_lane; i++)
+    const size_t count = pm_graph_output_count(plan->graph) / plan->row_losses;
+    for (size_t i = 0; i < (size_t)lanes * plan->rows_per_lane * plan->row_losses; i++)
         if (classes[i] < 0 || (size_t)classes[i] >= count)
-            return pm_fail(PM_INVALID, "row %zu of the block has class %" PRId32 " of %zu", i, classes[i],
-                           count);
+            return pm_fail(PM_INVALID, "row %zu of the block has class %" PRId32 " of %zu",
+                           i / plan->row_losses, classes[i], count);
     return pm_ok();
 }
 
@@ -37,13 +37,14 @@ static void read_loss(const pm_plan *plan)
     const double *row_loss = pm_plan_memory(plan, plan->row_loss);
     const uint8_t *correct = pm_plan_memory(plan, plan->correct);
     const bool judges = pm_loss_kind_of(plan->loss)->judges;
+    const size_t losses = (size_t)plan->rows_per_lane * plan->row_losses;
     double lanes[PM_MAX_LANES];
     step->correct = 0;
     for (uint32_t lane = 0; lane < plan->lanes; lane++) {
         lanes[lane] = 0;
-        for (uint32_t r = 0; r < plan->rows_per_lane; r++) {
-            lanes[lane] += row_loss[lane * plan->rows_per_lane + r];
-            step->correct += judges && correct[lane * plan->rows_per_lane + r];
+        for (size_t i = lane * losses; i < (lane + 1) * losses; i++) {
+            lanes[lane] += row_loss[i];
+            step->correct += judges && correct[i];
         }
     }
     step->loss = tree_sum(lanes, plan->lanes);

@@ -40,20 +40,23 @@ typedef struct pm_step {
     uint32_t first_lane;        // the aligned block [first_lane, first_lane + lane_count)
     uint32_t lane_count;        // power of two, at most max_lanes
     const pm_step_hooks *hooks; // may be NULL
-    double loss;                // out: sum over the block of per-row losses, along the tree
-    uint64_t correct;           // out: rows whose output is right (0 where the loss does not judge)
+    double loss;                // out: sum over the block of losses, along the tree
+    uint64_t correct;           // out: how often an output is right (0 where the loss does not judge)
 } pm_step;
 
+// How many losses a row has: 1, or T for the cross-entropy of an output (T, classes), one at each place.
+size_t pm_loss_places(const pm_graph *graph, pm_loss loss);
+
 // A plan of lane blocks of at most max_lanes (a power of two) lanes of rows_per_lane rows. Gradients are of
-// the mean loss over total_rows, the batch of the whole step. Row losses (model/losses.h) are of the graph's
-// first output. PM_INVALID when
-// no differentiable path leads from the loss to any parameter. The graph must outlive the plan. The caller
-// owns *plan.
+// the mean loss over total_rows, the batch of the whole step, and their places. Row losses (model/losses.h)
+// are of the graph's first output. PM_INVALID when no differentiable path leads from the loss to any
+// parameter. The graph must outlive the plan. The caller owns *plan.
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows) PM_CHECKED;
 
-// The same with at most most_bytes of memory for buffers. Where keeping every activation needs more, some are
-// made again by the backward pass, as many as it takes (pm_plan_segments); the bits stay the same.
+// The same with at most most_bytes of memory for buffers, 0: what the machine has. Where keeping every
+// activation needs more, some are made again by the backward pass, as many as it takes (pm_plan_segments);
+// the bits stay the same.
 pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
                                          uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,
                                          size_t most_bytes) PM_CHECKED;
@@ -67,7 +70,7 @@ uint32_t pm_plan_segments(const pm_plan *plan);
 float *pm_plan_input(pm_plan *plan);
 void *pm_plan_input_at(pm_plan *plan, size_t index);
 
-// int32_t classes (rows) or float (rows, outputs) by the loss's pm_target: see model/losses.h.
+// int32_t classes (rows, places) or float (rows, outputs) by the loss's pm_target: see model/losses.h.
 void *pm_plan_target(pm_plan *plan);
 
 // Where the caller writes the parameter's current values; filled with the graph's initial values at first.

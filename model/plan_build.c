@@ -2,6 +2,7 @@
 #include "model/blas.h"
 #include "model/plan_impl.h"
 #include "model/program.h"
+#include "model/program_fuse.h"
 #include "model/program_share.h"
 
 #include <stdlib.h>
@@ -49,11 +50,13 @@ static pm_status make_program(pm_plan *plan)
     free(inputs);
     if (status.code == PM_OK)
         status = pm_program_share(plan->program);
+    if (status.code == PM_OK)
+        status = pm_program_fuse(plan->program, plan->training);
     if (status.code == PM_OK && plan->training)
         return pm_plan_add_training(plan);
     if (status.code == PM_OK)
-        status = pm_program_prune(plan->program, NULL, 0);
-    return status.code == PM_OK ? shared_first(plan->program) : status;
+        status = shared_first(plan->program);
+    return status.code == PM_OK ? pm_program_prune(plan->program, NULL, 0) : status;
 }
 
 // Which producers are run by the lane sum that alone reads them, lane by lane into the tree's levels, so that
@@ -222,8 +225,7 @@ static size_t machine_bytes(void)
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows)
 {
-    return pm_plan_create_training_within(plan, graph, loss, rows_per_lane, max_lanes, total_rows,
-                                          machine_bytes());
+    return pm_plan_create_training_within(plan, graph, loss, rows_per_lane, max_lanes, total_rows, 0);
 }
 
 pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
@@ -235,6 +237,9 @@ pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, 
         max_lanes > PM_MAX_LANES || rows_per_lane > UINT32_MAX / PM_MAX_LANES / PM_MAX_LANES)
         return pm_fail(PM_INVALID, "%u rows a lane, %u lanes (a power of two up to %d), %u rows in all",
                        rows_per_lane, max_lanes, PM_MAX_LANES, total_rows);
+    const size_t places = pm_loss_places(graph, loss);
+    if (places > UINT32_MAX / PM_MAX_LANES / rows_per_lane)
+        return pm_fail(PM_INVALID, "%u rows of %zu places a lane", rows_per_lane, places);
     size_t least = SIZE_MAX;
     pm_plan wanted = {.graph = graph,
                       .least = &least,
@@ -242,8 +247,9 @@ pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, 
                       .loss = loss,
                       .rows_per_lane = rows_per_lane,
                       .max_lanes = max_lanes,
-                      .most_bytes = most_bytes,
-                      .loss_scale = 1 / (float)total_rows};
+                      .row_losses = (uint32_t)places,
+                      .most_bytes = most_bytes ? most_bytes : machine_bytes(),
+                      .loss_scale = 1 / ((float)total_rows * (float)places)};
     pm_status status = pm_fail(PM_NO_MEMORY, "no room");
     for (size_t i = 0; status.code == PM_NO_MEMORY && i < sizeof segments / sizeof segments[0]; i++) {
         wanted.segments = segments[i];
@@ -252,7 +258,7 @@ pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, 
     if (status.code == PM_NO_MEMORY && least != SIZE_MAX)
         status = pm_fail(PM_NO_MEMORY,
                          "a step needs %zu bytes even where it makes activations again, it may have %zu",
-                         least, most_bytes);
+                         least, wanted.most_bytes);
     return pm_wrap(status, "training plan");
 }
 

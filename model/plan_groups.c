@@ -11,7 +11,7 @@ enum { BLOCK_BYTES = 512 << 10 };
 // Products over packed weights want all rows at once: the weights are read from end to end for each call.
 static bool stands_alone(const pm_task *task)
 {
-    return task->is_shared || task->sums_lanes || task->packed_bytes > 0;
+    return task->is_shared || task->sums_lanes || task->alone;
 }
 
 // What one lane of the task reads and writes.

@@ -34,10 +34,11 @@ struct pm_plan {
     bool training;
     pm_loss loss;
     uint32_t rows_per_lane, max_lanes;
-    size_t most_bytes; // that may be reserved
-    size_t *least;     // the least that refused plans needed, noted for who tries several; NULL
-    uint32_t segments; // of the forward pass; see model/program_recompute.h
-    float loss_scale;  // 1 / total rows
+    uint32_t row_losses; // 1, or one for each place
+    size_t most_bytes;   // that may be reserved
+    size_t *least;       // the least that refused plans needed, noted for who tries several; NULL
+    uint32_t segments;   // of the forward pass; see model/program_recompute.h
+    float loss_scale;    // 1 / losses of the step
     pm_task *tasks;
     size_t task_count, forward_count; // the rest is backward
     pm_group *groups;

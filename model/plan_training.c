@@ -1,5 +1,5 @@
 // What a training plan has more: loss and gradient in its program, and when to call the step's hooks.
-#include "model/gradient.h"
+#include "model/compose.h"
 #include "model/losses.h"
 #include "model/plan_impl.h"
 #include "model/program.h"
@@ -7,14 +7,32 @@
 
 #include <stdlib.h>
 
-static pm_status add_loss(pm_plan *plan, uint32_t output, uint32_t *seed)
+size_t pm_loss_places(const pm_graph *graph, pm_loss loss)
 {
+    const pm_port *output = pm_graph_output(graph, 0);
+    return loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY && output->rank == 2 && output->shape[0] > 0
+               ? (size_t)output->shape[0]
+               : 1;
+}
+
+// *of becomes what the loss is of: the first output, its places as rows.
+static pm_status add_loss(pm_plan *plan, uint32_t *of, uint32_t *seed)
+{
+    uint32_t output = *of;
     pm_graph *p = plan->program;
     const pm_loss_kind *kind = pm_loss_kind_of(plan->loss);
     const pm_node named = {.name = "loss"};
+    if (plan->row_losses > 1 && p->values[output].tensor.rank == 3) {
+        pm_compose c = pm_compose_open(p, &named);
+        const pm_tensor x = p->values[output].tensor;
+        output = pm_compose_reshape(&c, output, (const int64_t[]){x.shape[0] * x.shape[1], x.shape[2]}, 2);
+        if (c.status.code != PM_OK)
+            return c.status;
+        *of = output;
+    }
     pm_tensor target = p->values[output].tensor;
     target.data = NULL;
-    if (target.rank == 0 || target.shape[0] != plan->rows_per_lane)
+    if (target.rank == 0 || target.shape[0] != (int64_t)plan->rows_per_lane * plan->row_losses)
         return pm_fail(PM_INVALID, "the first output must have one row for each of the input");
     if (kind->target == PM_TARGET_CLASS)
         target = (pm_tensor){.type = PM_TYPE_I32, .rank = 1, .shape = {target.shape[0]}};
@@ -60,11 +78,11 @@ pm_status pm_plan_add_training(pm_plan *plan)
 {
     pm_graph *p = plan->program;
     uint32_t seed = PM_NO_VALUE;
-    const uint32_t output = p->outputs[0];
+    uint32_t output = p->outputs[0];
     plan->gradient_values = pm_region_alloc(plan->region, p->param_count * sizeof(uint32_t));
     if (!plan->gradient_values)
         return pm_fail(PM_NO_MEMORY, "a list of gradients");
-    pm_status status = add_loss(plan, output, &seed);
+    pm_status status = add_loss(plan, &output, &seed);
     const size_t forward_count = p->node_count;
     if (status.code == PM_OK)
         status = pm_gradient_build(p, output, seed, plan->gradient_values);

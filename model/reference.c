@@ -274,6 +274,22 @@ static void max_pool(const pm_window *w, const float *x, float *y, int32_t *wher
     }
 }
 
+static void max_channels(const pm_channel_pool *p)
+{
+    for (size_t o = 0; o < p->outputs; o++)
+        for (size_t c = 0; c < p->channels; c++) {
+            size_t best = o * p->kernel_w;
+            for (size_t i = 0; i < p->kernel_h * p->kernel_w; i++) {
+                const size_t pixel = o * p->kernel_w + i / p->kernel_w * p->width + i % p->kernel_w;
+                const float v = p->x[pixel * p->stride + c];
+                best = v > p->x[best * p->stride + c] || v != v ? pixel : best;
+            }
+            p->y[o * p->stride + c] = p->x[best * p->stride + c];
+            if (p->where)
+                p->where[o * p->stride + c] = p->first + (int32_t)best;
+        }
+}
+
 static void max_pool_backward(const pm_window *w, const int32_t *where, const float *dy, float *dx)
 {
     const int64_t area = w->height * w->width, outputs = w->out_height * w->out_width;
@@ -324,9 +340,17 @@ static void panel_product(const pm_panel *p)
         for (size_t j = 0; j < p->columns; j++) {
             double sum = p->accumulate ? (double)p->c[r * p->c_stride + j] : 0;
             for (size_t k = 0; k < p->depth; k++)
-                sum += (double)p->a[p->a_offsets[r] + k] * (double)p->b[p->b_offsets[k] + j];
-            p->c[r * p->c_stride + j] = (float)sum;
+                sum += (double)p->a[p->a_offsets[r] + (p->a_steps ? p->a_steps[k] : k)] *
+                       (double)p->b[p->b_offsets[k] + j / PANEL * p->b_stride + j % PANEL];
+            sum += p->bias ? (double)p->bias[j] : 0;
+            p->c[r * p->c_stride + j] = p->relu && sum < 0 ? 0 : (float)sum;
         }
+}
+
+static void transpose(const float *x, size_t rows, size_t columns, size_t x_stride, float *y, size_t y_stride)
+{
+    for (size_t i = 0; i < rows * columns; i++)
+        y[i % columns * y_stride + i / columns] = x[i / columns * x_stride + i % columns];
 }
 
 static void pack_panel(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel)
@@ -364,11 +388,13 @@ const pm_kernels *pm_reference_kernels(void)
                                      .unroll = unroll,
                                      .unroll_backward = unroll_backward,
                                      .max_pool = max_pool,
+                                     .max_channels = max_channels,
                                      .max_pool_backward = max_pool_backward,
                                      .average_pool = average_pool,
                                      .average_pool_backward = average_pool_backward,
                                      .panel = PANEL,
                                      .panel_product = panel_product,
+                                     .transpose = transpose,
                                      .pack_panel = pack_panel};
     return &table;
 }

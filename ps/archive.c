@@ -176,8 +176,9 @@ static pm_status describe(pm_manifest *manifest, const pm_archive_source *source
     snprintf(manifest->kernel_set, sizeof manifest->kernel_set, "%s", cut->kernel_set);
     snprintf(manifest->code_version, sizeof manifest->code_version, "%s",
              source->code_version ? source->code_version : "");
-    add_data(manifest, job->train.features, source->train_rows);
-    add_data(manifest, job->train.targets, source->train_rows);
+    add_data(manifest, pm_job_data_path(job), source->train_rows);
+    if (job->train.targets)
+        add_data(manifest, job->train.targets, source->train_rows);
     if (cut->scored) { // means over no rows are not finite and left out
         pm_manifest_set_metric(manifest, "train_loss", cut->train_loss);
         pm_manifest_set_metric(manifest, "train_accuracy", cut->train_accuracy);
@@ -186,8 +187,10 @@ static pm_status describe(pm_manifest *manifest, const pm_archive_source *source
         pm_manifest_set_metric(manifest, "validation_loss", cut->validation_loss);
         pm_manifest_set_metric(manifest, "validation_accuracy", cut->validation_accuracy);
     }
+    const bool text = source->vocabulary && source->vocabulary[0];
     manifest->job = strdup(job->text);
-    if (!manifest->job)
+    manifest->vocabulary = text ? strdup(source->vocabulary) : NULL;
+    if (!manifest->job || (text && !manifest->vocabulary))
         return pm_fail(PM_NO_MEMORY, "a manifest");
     return pm_digest_bytes(job->text, strlen(job->text), manifest->job_digest);
 }

@@ -15,6 +15,7 @@ typedef struct pm_archive_source {
     const pm_tables *tables;
     const char *code_version; // may be NULL
     uint64_t train_rows;
+    char *vocabulary; // of a text's characters; NULL or empty: none. Owned by whoever made this
 } pm_archive_source;
 
 // Publishes the cut as the next version, then removes what the job does not keep.

@@ -154,10 +154,15 @@ static pm_status newest_version(service *s, uint64_t *version, uint64_t *step)
     return status;
 }
 
-static pm_status start_disk(service *s, uint64_t train_rows)
+static pm_status start_disk(service *s, const Paramill__Directive *directive)
 {
     const pm_job *job = s->tables.job;
-    s->disk.source = (pm_archive_source){&s->tables, s->options->code_version, train_rows};
+    s->disk.source = (pm_archive_source){.tables = &s->tables,
+                                         .code_version = s->options->code_version,
+                                         .train_rows = directive->train_rows,
+                                         .vocabulary = strdup(directive->vocabulary)};
+    if (!s->disk.source.vocabulary)
+        return pm_fail(PM_NO_MEMORY, "a vocabulary");
     s->disk.log = s->options->log;
     s->disk.save_seconds = pm_histogram(s->options->metrics, "paramill_checkpoint_save_seconds",
                                         "Time to write and publish a version.", "");
@@ -184,7 +189,7 @@ static pm_status open_job(service *s, const Paramill__Directive *directive)
     if (s->gather || !directive->job[0])
         return pm_ok();
     pm_status status = pm_tables_make(&s->tables, directive->job, directive->model_digest);
-    return status.code == PM_OK ? start_disk(s, directive->train_rows) : status;
+    return status.code == PM_OK ? start_disk(s, directive) : status;
 }
 
 static void close_ports(service *s)
@@ -337,6 +342,7 @@ pm_status pm_checkpoint_run(const pm_checkpoint_options *options)
     pm_gather_destroy(&s->gather);
     pm_store_close(&s->disk.store);
     pm_tables_free(&s->tables);
+    free(s->disk.source.vocabulary);
     free(s);
     return status;
 }

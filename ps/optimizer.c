@@ -16,7 +16,8 @@ double pm_optimizer_rate(const pm_job_optimizer *optimizer, uint64_t step, uint6
     if (optimizer->schedule == PM_SCHEDULE_CONSTANT || total <= warmup)
         return optimizer->learning_rate;
     double part = (double)(step - warmup) / (double)(total - warmup);
-    return optimizer->learning_rate * 0.5 * (1.0 + cos(M_PI * part));
+    double least = optimizer->min_learning_rate;
+    return least + (optimizer->learning_rate - least) * 0.5 * (1.0 + cos(M_PI * part));
 }
 
 static void sgd(const pm_update *u, float rate, float decay)
@@ -62,7 +63,7 @@ static void adam(const pm_update *u, const adam_constants *constants)
     }
 }
 
-static adam_constants adam_prepare(const pm_job_optimizer *o, double rate, uint64_t step)
+static adam_constants adam_prepare(const pm_job_optimizer *o, double decay, double rate, uint64_t step)
 {
     double t = (double)(step + 1), bias1 = 1.0 - pow(o->beta1, t), bias2 = 1.0 - pow(o->beta2, t);
     bool decoupled = o->kind == PM_OPTIMIZER_ADAMW;
@@ -74,25 +75,25 @@ static adam_constants adam_prepare(const pm_job_optimizer *o, double rate, uint6
         .rate = (float)(rate / bias1),
         .root = (float)sqrt(bias2),
         .epsilon = (float)o->epsilon,
-        .decay = decoupled ? 0.0f : (float)o->weight_decay,
-        .scale = decoupled ? (float)(1.0 - rate * o->weight_decay) : 1.0f,
+        .decay = decoupled ? 0.0f : (float)decay,
+        .scale = decoupled ? (float)(1.0 - rate * decay) : 1.0f,
     };
 }
 
 void pm_optimizer_apply(const pm_job_optimizer *optimizer, double rate, uint64_t step,
                         const pm_update *update)
 {
-    float decay = (float)optimizer->weight_decay;
+    const double decay = update->decays ? optimizer->weight_decay : 0;
     switch (optimizer->kind) {
     case PM_OPTIMIZER_SGD:
-        sgd(update, (float)rate, decay);
+        sgd(update, (float)rate, (float)decay);
         break;
     case PM_OPTIMIZER_MOMENTUM:
-        momentum(update, (float)rate, decay, (float)optimizer->momentum);
+        momentum(update, (float)rate, (float)decay, (float)optimizer->momentum);
         break;
     case PM_OPTIMIZER_ADAM:
     case PM_OPTIMIZER_ADAMW: {
-        adam_constants constants = adam_prepare(optimizer, rate, step);
+        adam_constants constants = adam_prepare(optimizer, decay, rate, step);
         adam(update, &constants);
         break;
     }

@@ -3,6 +3,7 @@
 // computed once in double: the same bits on every machine and for every cut of a table into slices.
 #include "core/job.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,13 +13,14 @@ enum { PM_MOMENTS_MAX = 2 };
 uint32_t pm_optimizer_moments(pm_optimizer_kind kind);
 
 // The learning rate of a step (0-based) of total: a linear ramp that reaches the full rate at step
-// warmup_steps - 1, then constant, or half a cosine down to 0 at the end (Loshchilov and Hutter, "SGDR",
-// 2017, without restarts).
+// warmup_steps - 1, then constant, or half a cosine down to the least at the end (Loshchilov and Hutter,
+// "SGDR", 2017, without restarts).
 double pm_optimizer_rate(const pm_job_optimizer *optimizer, uint64_t step, uint64_t total);
 
 // One slice's arrays, each of count floats, none overlapping another. Moments are changed in place.
 typedef struct pm_update {
     size_t count;
+    bool decays; // weight_decay is for it
     const float *gradient;
     const float *from;
     float *to;

@@ -21,6 +21,7 @@ typedef struct pm_table_spec {
     bool statistic;
     double momentum;      // statistic: weight of the old value
     double rate;          // parameter: factor of the learning rate
+    bool decays;          // parameter: weight_decay is for it
     const float *initial; // count floats
 } pm_table_spec;
 

@@ -76,13 +76,14 @@ static bool update(pm_shard *shard, shard_slice *slice)
     pm_buffer *next = next_values(shard, slice);
     if (!next)
         return false;
+    const pm_table_spec *table = &shard->tables[slice->place->table];
     pm_update u = {.count = slice->place->count,
+                   .decays = table->decays,
                    .gradient = slice->nodes[1]->data,
                    .from = slice->values->data,
                    .to = next->data};
     for (uint32_t i = 0; i < slice->moment_count; i++)
         u.moments[i] = slice->moments[i]->data;
-    const pm_table_spec *table = &shard->tables[slice->place->table];
     const pm_job_optimizer *optimizer = &shard->job->optimizer;
     if (table->statistic)
         pm_statistic_apply(table->momentum, shard->lanes, &u);

@@ -20,11 +20,13 @@ pm_status pm_tables_make(pm_tables *tables, const char *job_text, const char *mo
     for (uint32_t t = 0; t < tables->count; t++) {
         const pm_param *p = pm_graph_param(tables->graph, t);
         double rate = pm_job_rate_factor(&tables->job->optimizer, p->name);
-        tables->specs[t] = (pm_table_spec){.count = p->count,
-                                           .statistic = p->kind == PM_PARAM_STATISTIC,
-                                           .momentum = rate == 0 ? 1 : p->momentum,
-                                           .rate = rate,
-                                           .initial = p->initial};
+        tables->specs[t] =
+            (pm_table_spec){.count = p->count,
+                            .statistic = p->kind == PM_PARAM_STATISTIC,
+                            .momentum = rate == 0 ? 1 : p->momentum,
+                            .rate = rate,
+                            .decays = tables->job->optimizer.decay == PM_DECAY_ALL || p->rank > 1,
+                            .initial = p->initial};
     }
     return pm_ok();
 }

@@ -81,6 +81,8 @@ pm_status pm_manifest_encode(const pm_manifest *manifest, char **json)
         (json_int_t)m->step, "epoch", (json_int_t)m->epoch, "parent", (json_int_t)m->parent, "seed",
         (json_int_t)m->seed, "lanes", (int)m->lanes, "batch", (int)m->batch, "kernel_set", m->kernel_set,
         "code_version", m->code_version, "job", m->job ? m->job : "", "job_digest", m->job_digest);
+    if (root && m->vocabulary)
+        json_object_set_new(root, "vocabulary", json_string(m->vocabulary));
     *json = root ? json_dumps(encode_lists(m, root), JSON_INDENT(1)) : NULL;
     json_decref(root);
     return *json ? pm_ok()
@@ -218,6 +220,11 @@ static pm_status read_root(pm_manifest *m, const json_t *root)
         status = pm_fail(PM_CORRUPT, "job: no text");
     if (status.code == PM_OK && !(m->job = strdup(job)))
         status = pm_fail(PM_NO_MEMORY, "the job's text");
+    const json_t *vocabulary = json_object_get(root, "vocabulary");
+    if (status.code == PM_OK && vocabulary && !json_is_string(vocabulary))
+        status = pm_fail(PM_CORRUPT, "vocabulary: no text");
+    if (status.code == PM_OK && vocabulary && !(m->vocabulary = strdup(json_string_value(vocabulary))))
+        status = pm_fail(PM_NO_MEMORY, "a vocabulary");
     if (status.code == PM_OK)
         status = read_data(m, json_object_get(root, "data"));
     if (status.code == PM_OK)
@@ -251,6 +258,7 @@ pm_status pm_manifest_decode(pm_manifest *manifest, const char *json, size_t siz
 void pm_manifest_free(pm_manifest *manifest)
 {
     free(manifest->job);
+    free(manifest->vocabulary);
     free(manifest->files);
     memset(manifest, 0, sizeof *manifest);
 }

@@ -2,7 +2,8 @@
 // manifest.json: what a version is, whence it came, and the digest of each of its files. UTF-8 JSON, one
 // object:
 //   format 1, model, version, digest, created (RFC 3339, UTC), step, epoch, parent (0: none), seed, lanes,
-//   batch, kernel_set, code_version, job (the job file's text), job_digest, data [{path, sha256, rows}],
+//   batch, kernel_set, code_version, job (the job file's text), job_digest, vocabulary (only of a model of a
+//   text: number i of its input and output stands for character i), data [{path, sha256, rows}],
 //   metrics {name: number}, files [{name, bytes, sha256}]
 // digest is the SHA-256 of the lines "SHA256  NAME\n" of model.onnx and model.safetensors, in this order:
 // equal models have equal digests, whatever their history.
@@ -49,6 +50,7 @@ typedef struct pm_manifest {
     char kernel_set[48], code_version[48];
     char *job; // owned; may be NULL
     char job_digest[PM_DIGEST_HEX];
+    char *vocabulary; // owned; NULL: the model's numbers stand for no characters
     pm_manifest_data data[PM_MANIFEST_DATA];
     uint32_t data_count;
     pm_manifest_metric metrics[PM_MANIFEST_METRICS];

@@ -10,31 +10,31 @@ struct pm_evaluator {
     const pm_dataset *dataset;
     pm_loss loss;
     uint32_t max_rows;
-    size_t features, outputs;
+    pm_row_shape shape;
     pm_arena *arena;
-    float *input;  // (max_rows, features)
-    float *output; // (max_rows, outputs)
-    void *targets; // (max_rows) int32 or (max_rows, outputs) float
+    void *input;   // (max_rows, features)
+    float *output; // (max_rows, places, outputs)
+    void *targets; // (max_rows, places) int32 or (max_rows, outputs) float
 };
 
 pm_status pm_evaluator_create(pm_evaluator **evaluator, pm_plan *plan, uint32_t max_rows,
-                              const pm_dataset *dataset, pm_loss loss, size_t features, size_t outputs)
+                              const pm_dataset *dataset, pm_loss loss, const pm_row_shape *shape)
 {
     pm_evaluator *e = calloc(1, sizeof *e);
     if (!e)
         return pm_fail(PM_NO_MEMORY, "an evaluator");
-    *e = (pm_evaluator){plan, dataset, loss, max_rows, features, outputs, NULL, NULL, NULL, NULL};
-    size_t in = pm_align(max_rows * features * sizeof(float)),
-           out = pm_align(max_rows * outputs * sizeof(float));
-    size_t aim = out > pm_align(max_rows * sizeof(int32_t)) ? out : pm_align(max_rows * sizeof(int32_t));
-    pm_status status = pm_arena_create(&e->arena, in + out + aim);
+    *e =
+        (pm_evaluator){.plan = plan, .dataset = dataset, .loss = loss, .max_rows = max_rows, .shape = *shape};
+    const size_t in = pm_align(max_rows * shape->features * (shape->whole ? sizeof(int64_t) : sizeof(float)));
+    const size_t out = pm_align(max_rows * shape->places * shape->outputs * sizeof(float));
+    pm_status status = pm_arena_create(&e->arena, in + 2 * out);
     if (status.code != PM_OK) {
         pm_evaluator_destroy(&e);
         return status;
     }
     e->input = pm_arena_alloc(e->arena, in);
     e->output = pm_arena_alloc(e->arena, out);
-    e->targets = pm_arena_alloc(e->arena, aim);
+    e->targets = pm_arena_alloc(e->arena, out); // floats, or fewer classes of the same size
     *evaluator = e;
     return pm_ok();
 }
@@ -60,17 +60,18 @@ static double score_class(const float *logits, size_t outputs, int32_t target, u
     return log(sum) + logits[best] - logits[target];
 }
 
-// The loss of a row.
-static double score(const pm_evaluator *e, uint32_t row, uint64_t *correct)
+// The loss of place i, counted over all rows.
+static double score(const pm_evaluator *e, size_t i, uint64_t *correct)
 {
-    const float *output = e->output + row * e->outputs;
+    const size_t outputs = e->shape.outputs;
+    const float *output = e->output + i * outputs;
     if (e->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY)
-        return score_class(output, e->outputs, ((const int32_t *)e->targets)[row], correct);
-    const float *target = (const float *)e->targets + row * e->outputs;
+        return score_class(output, outputs, ((const int32_t *)e->targets)[i], correct);
+    const float *target = (const float *)e->targets + i * outputs;
     double sum = 0;
-    for (size_t i = 0; i < e->outputs; i++)
-        sum += ((double)output[i] - target[i]) * ((double)output[i] - target[i]);
-    return sum / (double)e->outputs;
+    for (size_t k = 0; k < outputs; k++)
+        sum += ((double)output[k] - target[k]) * ((double)output[k] - target[k]);
+    return sum / (double)outputs;
 }
 
 // The rows [row, end) of one lane.
@@ -81,10 +82,11 @@ static pm_status run_lane(pm_evaluator *e, uint64_t row, uint64_t end, double *l
         uint32_t n = end - row < e->max_rows ? (uint32_t)(end - row) : e->max_rows;
         for (uint32_t i = 0; i < n; i++)
             pm_dataset_read(e->dataset, row + i, i, e->input, e->targets);
-        pm_status status = pm_plan_infer(e->plan, e->input, n, e->output);
+        pm_status status =
+            pm_plan_run(e->plan, (const void *const[]){e->input}, n, (void *const[]){e->output});
         if (status.code != PM_OK)
             return status;
-        for (uint32_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n * e->shape.places; i++)
             *loss += score(e, i, correct);
         row += n;
     }
@@ -100,7 +102,8 @@ pm_status pm_evaluator_run(pm_evaluator *evaluator, pm_block block, uint32_t lan
 {
     uint64_t all = pm_dataset_rows(evaluator->dataset);
     double loss[PM_MAX_LANES];
-    *result = (pm_evaluation){0, 0, all * (block.first + block.count) / lanes - all * block.first / lanes};
+    const uint64_t rows = all * (block.first + block.count) / lanes - all * block.first / lanes;
+    *result = (pm_evaluation){0, 0, rows * evaluator->shape.places};
     for (uint32_t i = 0; i < block.count; i++) {
         uint64_t lane = block.first + i;
         pm_status status =

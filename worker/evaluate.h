@@ -8,17 +8,16 @@
 typedef struct pm_evaluator pm_evaluator;
 
 typedef struct pm_evaluation {
-    double
-        loss_sum; // over rows, along the tree of lanes: cross-entropy, or the mean of a row's squared errors
-    uint64_t correct; // rows whose largest output is the class; 0 for regression
-    uint64_t rows;
+    double loss_sum;  // of all losses, along the tree of lanes: cross-entropy, or the mean of a row's squared
+                      // errors
+    uint64_t correct; // how often the largest output is the class; 0 for regression
+    uint64_t rows;    // losses: rows, times their places
 } pm_evaluation;
 
 // plan: for inference, at least 1 row at a time; dataset and plan stay the caller's and outlive the
 // evaluator.
 pm_status pm_evaluator_create(pm_evaluator **evaluator, pm_plan *plan, uint32_t max_rows,
-                              const pm_dataset *dataset, pm_loss loss, size_t features,
-                              size_t outputs) PM_CHECKED;
+                              const pm_dataset *dataset, pm_loss loss, const pm_row_shape *shape) PM_CHECKED;
 void pm_evaluator_destroy(pm_evaluator **evaluator);
 
 // block is an aligned block of lanes. The sum of two neighbours' loss_sum is that of both, bit for bit.

@@ -70,11 +70,14 @@ int32_t *pm_targets_classes(pm_targets *targets)
     return targets->given;
 }
 
-pm_status pm_targets_create(pm_targets **targets, const pm_job *job, size_t features, size_t classes)
+pm_status pm_targets_create(pm_targets **targets, const pm_job *job, const pm_row_shape *shape)
 {
+    const size_t features = shape->features, classes = shape->outputs;
     *targets = NULL;
     if (!pm_job_softens(job))
         return pm_ok();
+    if (shape->whole || shape->places != 1)
+        return pm_fail(PM_INVALID, "label_smoothing, class_weights and mixup want one class a row");
     if (job->class_weight_count && job->class_weight_count != classes)
         return pm_fail(PM_INVALID, "class_weights: %u weights for the model's %zu classes",
                        job->class_weight_count, classes);

@@ -6,14 +6,13 @@
 // others 2016), all times the class's weight; the loss stays the mean over rows. mixup (Zhang and others
 // 2018) then takes a row's features and targets in part from the next row of its lane, in shares drawn by
 // counter for (seed, step, lane, row).
-#include "core/job.h"
+#include "worker/dataset.h"
 
 typedef struct pm_targets pm_targets;
 
-// For features values and classes outputs a row. *targets is NULL when the job leaves classes as they are.
-// PM_INVALID when there is not one weight for each class. The caller owns it.
-pm_status pm_targets_create(pm_targets **targets, const pm_job *job, size_t features,
-                            size_t classes) PM_CHECKED;
+// *targets is NULL when the job leaves classes as they are. PM_INVALID when there is not one weight for each
+// class, or not one class a row. The caller owns it.
+pm_status pm_targets_create(pm_targets **targets, const pm_job *job, const pm_row_shape *shape) PM_CHECKED;
 
 // Where the caller puts the classes of a lane's rows.
 int32_t *pm_targets_classes(pm_targets *targets);

@@ -10,8 +10,9 @@ static pm_status open_plans(pm_trainer *t)
 {
     const pm_job *job = t->job;
     pm_loss loss = pm_job_softens(job) ? PM_LOSS_SOFT_CROSS_ENTROPY : job->loss;
-    pm_status status = pm_plan_create_training(&t->training, t->graph, loss, job->batch / job->lanes,
-                                               job->lanes, job->batch);
+    pm_status status =
+        pm_plan_create_training_within(&t->training, t->graph, loss, job->batch / job->lanes, job->lanes,
+                                       job->batch, (size_t)job->cluster.worker_memory_mib << 20);
     if (status.code == PM_OK)
         status = pm_plan_create_inference(&t->inference, t->graph, EVALUATION_ROWS);
     for (uint32_t i = 0; i < t->tables && status.code == PM_OK; i++)
@@ -29,17 +30,17 @@ static pm_status open_augment(pm_trainer *t)
 static pm_status open_data(pm_trainer *t)
 {
     const pm_job *job = t->job;
-    size_t in = pm_graph_input_count(t->graph), out = pm_graph_output_count(t->graph);
-    pm_status status = pm_dataset_load(&t->train, &t->validation, job, in, out);
+    t->shape = pm_row_shape_of(t->graph, job->loss);
+    pm_status status = pm_dataset_load(&t->train, &t->validation, job, &t->shape);
     if (status.code == PM_OK)
         status = pm_sampler_make(&t->sampler, job, pm_dataset_rows(t->train));
     if (status.code == PM_OK)
         status = open_augment(t);
     if (status.code == PM_OK)
-        status = pm_targets_create(&t->targets, job, in, out);
+        status = pm_targets_create(&t->targets, job, &t->shape);
     if (status.code == PM_OK && t->validation)
         status = pm_evaluator_create(&t->evaluator, t->inference, EVALUATION_ROWS, t->validation, job->loss,
-                                     in, out);
+                                     &t->shape);
     return status;
 }
 
@@ -83,23 +84,23 @@ void pm_trainer_close(pm_trainer *trainer)
     memset(trainer, 0, sizeof *trainer);
 }
 
-// The rows of a lane at a step, to the plan's rows from first on.
+// The rows of a lane at a step, to the plan's rows from first on. Rows that are changed are float32.
 static void read_lane(pm_trainer *t, uint64_t clock, uint32_t lane, size_t first)
 {
-    const size_t row_count = pm_graph_input_count(t->graph), outputs = pm_graph_output_count(t->graph);
-    float *rows = pm_plan_input(t->training) + first * row_count;
-    void *targets = pm_plan_target(t->training);
+    const size_t row_count = t->shape.features;
+    float *rows = t->shape.whole ? NULL : pm_plan_input(t->training) + first * row_count;
+    void *input = pm_plan_input_at(t->training, 0), *targets = pm_plan_target(t->training);
     for (uint32_t i = 0; i < t->sampler.rows_per_lane; i++) {
         uint64_t row = pm_sampler_row(&t->sampler, clock, lane, i);
         if (t->targets)
             pm_dataset_read(t->train, row, i, rows, pm_targets_classes(t->targets));
         else
-            pm_dataset_read(t->train, row, first + i, pm_plan_input(t->training), targets);
+            pm_dataset_read(t->train, row, first + i, input, targets);
         if (t->augment)
             pm_augment_row(t->augment, clock, lane, i, rows + i * row_count);
     }
     if (t->targets)
-        pm_targets_soften(t->targets, clock, lane, rows, (float *)targets + first * outputs);
+        pm_targets_soften(t->targets, clock, lane, rows, (float *)targets + first * t->shape.outputs);
 }
 
 pm_status pm_trainer_step(pm_trainer *trainer, uint64_t clock, pm_block block, const pm_step_hooks *hooks,

@@ -17,6 +17,7 @@ typedef struct pm_trainer {
     pm_targets *targets;            // NULL when classes stay as they are
     pm_evaluator *evaluator;
     pm_sampler sampler;
+    pm_row_shape shape;
     uint64_t *counts; // floats of each table
     uint32_t tables;
 } pm_trainer;

@@ -147,8 +147,12 @@ static pm_status open_job(worker *w)
     const pm_job *job = w->trainer.job;
     status = pm_steps_make(&w->steps, job, pm_dataset_rows(w->trainer.train));
     if (status.code == PM_OK && d->train_rows != pm_dataset_rows(w->trainer.train))
-        status = pm_fail(PM_INVALID, "%s has %lu rows here and %lu at the coordinator", job->train.features,
+        status = pm_fail(PM_INVALID, "%s has %lu rows here and %lu at the coordinator", pm_job_data_path(job),
                          (unsigned long)pm_dataset_rows(w->trainer.train), (unsigned long)d->train_rows);
+    const char *vocabulary = pm_dataset_vocabulary(w->trainer.train);
+    if (status.code == PM_OK && strcmp(vocabulary ? vocabulary : "", d->vocabulary) != 0)
+        status = pm_fail(PM_INVALID, "%s has other characters here than at the coordinator",
+                         pm_job_data_path(job));
     const pm_exchange_options options = {.counts = w->trainer.counts,
                                          .tables = w->trainer.tables,
                                          .lanes = job->lanes,
@@ -224,7 +228,7 @@ static pm_status train_block(worker *w)
     pm_metric_add(w->steps_total, 1);
     pm_metric_add(w->rows_total, rows);
     pm_metric_observe_us(w->step_seconds, pm_now_us(&w->options->clock) - begin);
-    return report(w, false, step.loss, step.correct, rows);
+    return report(w, false, step.loss, step.correct, rows * w->trainer.shape.places);
 }
 
 // Until the coordinator lets the step begin: with early stopping, it waits for the last validation but one.

@@ -80,6 +80,8 @@ pm_status pm_client_read_metadata(const pm_message *message, pm_client_metadata 
         size_t count;
         snprintf(metadata->input_name, sizeof metadata->input_name, "%s", in->name);
         snprintf(metadata->output_name, sizeof metadata->output_name, "%s", out->name);
+        snprintf(metadata->input_type, sizeof metadata->input_type, "%s", in->datatype);
+        snprintf(metadata->output_type, sizeof metadata->output_type, "%s", out->datatype);
         status = read_shape(in->shape, in->n_shape, -1, metadata->input_shape, &metadata->input_rank, &count);
         if (status.code == PM_OK)
             status = read_shape(out->shape, out->n_shape, -1, metadata->output_shape, &metadata->output_rank,

@@ -198,30 +198,32 @@ static pm_status start(pm_client *client, request *r, Paramill__InferEnvelope__K
     return pm_ok();
 }
 
-static pm_status check_input(const pm_client_input *input, size_t *count)
+// Bytes of its elements.
+static pm_status measure_input(const pm_client_input *input, size_t *bytes)
 {
-    *count = 1;
-    if (!input->data || input->rank == 0 || input->rank > PM_CLIENT_RANK_MAX)
+    *bytes = input->data ? sizeof *input->data : sizeof *input->numbers;
+    if ((!input->data && !input->numbers) || input->rank == 0 || input->rank > PM_CLIENT_RANK_MAX)
         return pm_fail(PM_INVALID, "the input needs data and a shape of 1 to %d dimensions",
                        PM_CLIENT_RANK_MAX);
     for (uint32_t i = 0; i < input->rank; i++) {
-        if (input->shape[i] < 1 || (size_t)input->shape[i] > PM_FRAME_MAX / sizeof(float) / *count)
+        if (input->shape[i] < 1 || (size_t)input->shape[i] > PM_FRAME_MAX / *bytes)
             return pm_fail(PM_INVALID, "the input's dimension %u is %lld; a request holds 1 to %d bytes", i,
                            (long long)input->shape[i], PM_FRAME_MAX);
-        *count *= (size_t)input->shape[i];
+        *bytes *= (size_t)input->shape[i];
     }
     return pm_ok();
 }
 
 static pm_status submit(pm_client *client, const pm_client_input *input, request **out)
 {
-    size_t count;
+    size_t bytes;
     request *r = NULL;
-    pm_status status = check_input(input, &count);
+    pm_status status = measure_input(input, &bytes);
     if (status.code == PM_OK)
         status = take_slot(client, &r);
     if (status.code == PM_OK)
-        status = pm_message_add(&r->message, pm_buffer_copy(input->data, count * sizeof(float)));
+        status = pm_message_add(
+            &r->message, pm_buffer_copy(input->data ? (const void *)input->data : input->numbers, bytes));
     if (status.code != PM_OK)
         return status;
     Inference__ModelInferRequest__InferInputTensor tensor =
@@ -231,7 +233,7 @@ static pm_status submit(pm_client *client, const pm_client_input *input, request
     char id[24];
     snprintf(id, sizeof id, "%llu", (unsigned long long)r->id);
     tensor.name = (char *)(uintptr_t)(input->name ? input->name : "");
-    tensor.datatype = (char *)(uintptr_t) "FP32";
+    tensor.datatype = (char *)(uintptr_t)(input->data ? "FP32" : "INT64");
     tensor.shape = (int64_t *)(uintptr_t)input->shape;
     tensor.n_shape = input->rank;
     body.model_name = client->model;

@@ -43,7 +43,7 @@ static void make_job(cluster *c, world *w)
     for (uint32_t t = 0; t < TABLES; t++) {
         for (uint64_t i = 0; i < COUNTS[t]; i++)
             c->initial[t][i] = (float)(int32_t)(t * 1000 + i * 37 % 101 - 50) * 0.01f;
-        c->tables[t] = (pm_table_spec){COUNTS[t], t == 1, 0.9, 1, c->initial[t]};
+        c->tables[t] = (pm_table_spec){COUNTS[t], t == 1, 0.9, 1, true, c->initial[t]};
     }
 }
 
@@ -59,7 +59,7 @@ static void reference(const cluster *c, uint64_t steps, float values[TABLES][64]
             float sum[64], next[64];
             memcpy(sum, zero, sizeof sum);
             block_gradient(values[t], t, s, (pm_block){0, c->job.lanes}, sum);
-            pm_update update = {COUNTS[t], sum, values[t], next, {moments[t][0], moments[t][1]}};
+            pm_update update = {COUNTS[t], true, sum, values[t], next, {moments[t][0], moments[t][1]}};
             if (c->tables[t].statistic)
                 pm_statistic_apply(0.9, c->job.lanes, &update);
             else

@@ -40,6 +40,11 @@ static pm_job job_with(double validation_split)
     return (pm_job){.seed = 11, .train = {features, targets}, .validation_split = validation_split};
 }
 
+static pm_row_shape classes(size_t outputs)
+{
+    return (pm_row_shape){.features = FEATURES, .places = 1, .outputs = outputs};
+}
+
 // The file's row at a row of the data set; checks that features and class belong together.
 static int file_row(const pm_dataset *d, uint64_t row)
 {
@@ -56,7 +61,8 @@ Test(dataset, without_a_split_rows_are_the_files)
 {
     pm_job job = job_with(0);
     pm_dataset *train, *validation;
-    cr_assert_eq(pm_dataset_load(&train, &validation, &job, FEATURES, 10).code, PM_OK);
+    const pm_row_shape shape = classes(10);
+    cr_assert_eq(pm_dataset_load(&train, &validation, &job, &shape).code, PM_OK);
     cr_assert_null(validation);
     cr_assert_eq(pm_dataset_rows(train), ROWS);
     for (int r = 0; r < ROWS; r++)
@@ -70,7 +76,8 @@ Test(dataset, a_split_gives_every_row_to_one_side_and_the_same_side_each_time)
     for (int time = 0; time < 2; time++) {
         pm_job job = job_with(0.2);
         pm_dataset *train, *validation;
-        cr_assert_eq(pm_dataset_load(&train, &validation, &job, FEATURES, 10).code, PM_OK);
+        const pm_row_shape shape = classes(10);
+        cr_assert_eq(pm_dataset_load(&train, &validation, &job, &shape).code, PM_OK);
         cr_assert_eq(pm_dataset_rows(train), 40);
         cr_assert_eq(pm_dataset_rows(validation), 10);
         for (uint64_t r = 0; r < 40; r++)
@@ -94,7 +101,8 @@ Test(dataset, a_split_that_leaves_a_side_empty_is_refused)
 {
     pm_job job = job_with(0.001);
     pm_dataset *train, *validation;
-    pm_status status = pm_dataset_load(&train, &validation, &job, FEATURES, 10);
+    const pm_row_shape shape = classes(10);
+    pm_status status = pm_dataset_load(&train, &validation, &job, &shape);
     cr_assert_eq(status.code, PM_INVALID);
     cr_assert(strstr(status.message, "validation_split"), "%s", status.message);
     cr_assert_null(train);
@@ -105,7 +113,8 @@ Test(dataset, a_class_beyond_the_model_is_named)
 {
     pm_job job = job_with(0);
     pm_dataset *train, *validation;
-    pm_status status = pm_dataset_load(&train, &validation, &job, FEATURES, 9);
+    const pm_row_shape shape = classes(9);
+    pm_status status = pm_dataset_load(&train, &validation, &job, &shape);
     cr_assert_eq(status.code, PM_INVALID);
     cr_assert(strstr(status.message, "row 9 has class 9"), "%s", status.message);
 }

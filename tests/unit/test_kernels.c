@@ -306,35 +306,91 @@ Test(kernels, windows_of_many_shapes_agree_with_their_twins)
 
 Test(kernels, panel_products_agree_with_their_twin)
 {
-    size_t a_offsets[40], b_offsets[40];
+    size_t a_offsets[40], a_steps[40], b_offsets[40];
     EACH_TABLE(fast)
     {
         for (size_t rows = 1; rows <= 20; rows++)
-            for (size_t columns = 1; columns <= fast->panel; columns += 5)
+            for (size_t columns = 1; columns <= 3 * fast->panel; columns += 5)
                 for (size_t depth = 1; depth <= 40; depth += 13) {
                     for (size_t i = 0; i < 40; i++) {
                         a_offsets[i] = i * 43;
+                        a_steps[i] = i * 29 % 41;
                         b_offsets[i] = i * 51 % 97; // rows of b may overlap, as those of an image do
                     }
                     fill(x, MAX, 11, 1);
                     fill(y, MAX, 12, 1);
-                    fill(got, MAX, 13, 1);
+                    fill(z, MAX, 13, 1);
+                    fill(got, MAX, 14, 1);
                     memcpy(wanted, got, sizeof got);
                     pm_panel p = {.rows = rows,
                                   .columns = columns,
                                   .depth = depth,
                                   .a = x,
                                   .a_offsets = a_offsets,
+                                  .a_steps = columns % 2 ? a_steps : NULL,
                                   .b = y,
                                   .b_offsets = b_offsets,
+                                  .b_stride = fast->panel,
                                   .c = got,
                                   .c_stride = 37 + columns,
-                                  .accumulate = depth % 2};
+                                  .accumulate = depth % 2,
+                                  .bias = rows % 2 ? z : NULL,
+                                  .relu = rows % 3 == 0};
                     fast->panel_product(&p);
                     p.c = wanted;
+                    p.b_stride = plain->panel;
                     plain->panel_product(&p);
                     expect_near(fast, "panel product", got, wanted, MAX, 1e-6);
                 }
+    }
+}
+
+Test(kernels, a_panel_product_rectifies_as_the_rectifier_does)
+{
+    const size_t none[] = {0};
+    const float values[] = {-1, -0.0f, 0, 1, NAN, -INFINITY, INFINITY}, one[64] = {1};
+    EACH_TABLE(fast)
+    {
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+            memcpy(x, one, sizeof one);
+            memcpy(y, one, sizeof one);
+            z[0] = values[i];
+            y[0] = 0;
+            fast->panel_product(&(pm_panel){.rows = 1,
+                                            .columns = 1,
+                                            .depth = 1,
+                                            .a = x,
+                                            .a_offsets = none,
+                                            .b = y,
+                                            .b_offsets = none,
+                                            .c = got,
+                                            .c_stride = 1,
+                                            .bias = z,
+                                            .relu = true});
+            z[0] += 0.0f; // as 0 + bias
+            fast->relu(z, wanted, 1);
+            cr_assert(memcmp(got, wanted, sizeof *got) == 0);
+        }
+    }
+    (void)plain;
+}
+
+Test(kernels, transposing_twice_gives_the_same)
+{
+    EACH_TABLE(fast)
+    {
+        for (size_t rows = 1; rows <= 40; rows += 3)
+            for (size_t columns = 1; columns <= 40; columns += 3) {
+                fill(x, MAX, 14, 1);
+                memset(got, 0, sizeof got);
+                memset(wanted, 0, sizeof wanted);
+                fast->transpose(x, rows, columns, 43, got, 41);
+                plain->transpose(x, rows, columns, 43, wanted, 41);
+                cr_assert(memcmp(got, wanted, sizeof got) == 0);
+                fast->transpose(got, columns, rows, 41, y, 43);
+                for (size_t r = 0; r < rows; r++)
+                    cr_assert(memcmp(y + r * 43, x + r * 43, columns * sizeof *x) == 0);
+            }
     }
 }
 

@@ -223,6 +223,58 @@ Test(layer_blocks, what_is_exported_computes_the_same)
     pm_graph_destroy(&again);
 }
 
+Test(layer_blocks, the_loss_of_places_is_their_mean_and_has_its_gradient)
+{
+    pm_graph *graph = sequence(NETS_LAYERS({.op = PM_OP_ATTENTION, .heads = 2}, {.op = PM_OP_GELU},
+                                           {.op = PM_OP_MATMUL, .units = 4}));
+    pm_plan *plan = NULL;
+    enum { LANE_ROWS = 2, LANES = 2, TARGETS = LANES * LANE_ROWS * PLACES };
+    cr_assert_eq(pm_loss_places(graph, CE), PLACES);
+    NETS_OK(pm_plan_create_training(&plan, graph, CE, LANE_ROWS, LANES, LANES * LANE_ROWS));
+    float *x = pm_plan_input(plan), logits[TARGETS * 4];
+    int32_t *classes = pm_plan_target(plan);
+    for (uint64_t i = 0; i < TARGETS * CHANNELS; i++)
+        x[i] = nets_number(9, i);
+    for (int i = 0; i < TARGETS; i++)
+        classes[i] = i % 4;
+    pm_plan *inference = NULL;
+    NETS_OK(pm_plan_create_inference(&inference, graph, LANES * LANE_ROWS));
+    NETS_OK(pm_plan_infer(inference, x, LANES * LANE_ROWS, logits));
+    double loss = 0;
+    for (int i = 0; i < TARGETS; i++) {
+        double sum = 0;
+        for (int k = 0; k < 4; k++)
+            sum += exp((double)logits[4 * i + k]);
+        loss += log(sum) - (double)logits[4 * i + classes[i]];
+    }
+    pm_step step = {.lane_count = LANES};
+    NETS_OK(pm_plan_step(plan, &step));
+    cr_assert_float_eq(step.loss, loss, 1e-5 * loss);
+    // Along each parameter's gradient the mean loss grows as fast as the gradient is long.
+    for (size_t p = 0; p < pm_graph_param_count(graph); p++) {
+        const pm_param *param = pm_graph_param(graph, p);
+        float *values = pm_plan_param(plan, p), *g = malloc(param->count * sizeof *g);
+        double length = 0, moved[2];
+        NETS_OK(pm_plan_step(plan, &step));
+        memcpy(g, pm_plan_gradient(plan, p), param->count * sizeof *g);
+        for (size_t i = 0; i < param->count; i++)
+            length += (double)g[i] * (double)g[i];
+        length = sqrt(length);
+        for (int side = 0; side < 2; side++) {
+            for (size_t i = 0; i < param->count; i++)
+                values[i] = param->initial[i] + (side ? 5e-3f : -5e-3f) * (float)((double)g[i] / length);
+            NETS_OK(pm_plan_step(plan, &step));
+            moved[side] = step.loss / TARGETS;
+        }
+        memcpy(values, param->initial, param->count * sizeof *values);
+        free(g);
+        cr_expect_float_eq((moved[1] - moved[0]) / 1e-2, length, 1e-4 + 1e-2 * length, "%s", param->name);
+    }
+    pm_plan_destroy(&inference);
+    pm_plan_destroy(&plan);
+    pm_graph_destroy(&graph);
+}
+
 static void check_refused(uint32_t rank, const pm_layer *layers, size_t count, const char *where,
                           const char *cause)
 {

@@ -53,7 +53,7 @@ static void compare(pm_optimizer_kind kind, double decay)
         double rate = pm_optimizer_rate(&o, s, STEPS);
         for (size_t i = 0; i < N; i++)
             g[i] = gradient(s, i);
-        pm_update u = {N, g, values[s % 2], values[(s + 1) % 2], {moments[0], moments[1]}};
+        pm_update u = {N, true, g, values[s % 2], values[(s + 1) % 2], {moments[0], moments[1]}};
         pm_optimizer_apply(&o, rate, s, &u);
         for (size_t i = 0; i < N; i++)
             reference(&o, rate, s, g[i], &p[i], m[i]);
@@ -71,6 +71,36 @@ Test(optimizer, every_rule_follows_its_formula)
     }
 }
 
+Test(optimizer, what_does_not_decay_moves_by_its_gradient_alone)
+{
+    for (int kind = PM_OPTIMIZER_SGD; kind <= PM_OPTIMIZER_ADAMW; kind++) {
+        pm_job_optimizer o = {.kind = (pm_optimizer_kind)kind,
+                              .momentum = 0.9,
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .epsilon = 1e-8,
+                              .weight_decay = 0.5};
+        const float from = 2, g = 0.25f;
+        float to[2], m[2][2] = {{0}};
+        pm_optimizer_apply(&o, 0.1, 0, &(pm_update){1, false, &g, &from, &to[0], {&m[0][0], &m[0][1]}});
+        o.weight_decay = 0;
+        pm_optimizer_apply(&o, 0.1, 0, &(pm_update){1, true, &g, &from, &to[1], {&m[1][0], &m[1][1]}});
+        cr_assert_eq(memcmp(&to[0], &to[1], sizeof *to), 0);
+    }
+}
+
+Test(optimizer, a_cosine_ends_at_the_least_rate)
+{
+    const pm_job_optimizer o = {.learning_rate = 1e-3,
+                                .min_learning_rate = 1e-4,
+                                .schedule = PM_SCHEDULE_COSINE,
+                                .warmup_steps = 100};
+    cr_assert_float_eq(pm_optimizer_rate(&o, 0, 2000), 1e-5, 1e-12);
+    cr_assert_float_eq(pm_optimizer_rate(&o, 100, 2000), 1e-3, 1e-12);
+    cr_assert_float_eq(pm_optimizer_rate(&o, 1050, 2000), 5.5e-4, 1e-12);
+    cr_assert_float_eq(pm_optimizer_rate(&o, 2000, 2000), 1e-4, 1e-12);
+}
+
 Test(optimizer, an_element_does_not_depend_on_where_its_slice_begins)
 {
     const pm_job_optimizer o = {
@@ -82,11 +112,11 @@ Test(optimizer, an_element_does_not_depend_on_where_its_slice_begins)
         whole[1][i] = cut[1][i] = gradient(3, i);
         whole[2][i] = cut[2][i] = fabsf(gradient(4, i));
     }
-    pm_update all = {N, g, from, whole[0], {whole[1], whole[2]}};
+    pm_update all = {N, true, g, from, whole[0], {whole[1], whole[2]}};
     pm_optimizer_apply(&o, 0.1, 3, &all);
     for (size_t at = 0, size = 1; at < N; at += size, size = size % 37 + 1) {
         size_t count = size < N - at ? size : N - at;
-        pm_update part = {count, g + at, from + at, cut[0] + at, {cut[1] + at, cut[2] + at}};
+        pm_update part = {count, true, g + at, from + at, cut[0] + at, {cut[1] + at, cut[2] + at}};
         pm_optimizer_apply(&o, 0.1, 3, &part);
     }
     cr_assert_eq(memcmp(whole, cut, sizeof whole), 0);
@@ -107,7 +137,7 @@ Test(optimizer, the_rate_warms_up_and_then_follows_its_schedule)
 Test(optimizer, statistics_move_by_the_mean_of_the_lanes)
 {
     float sum[] = {8, -4}, from[] = {1, 2}, to[2];
-    pm_update u = {2, sum, from, to, {0}};
+    pm_update u = {2, false, sum, from, to, {0}};
     pm_statistic_apply(0.75, 4, &u);
     cr_assert_float_eq(to[0], 0.75 * 1 + 0.25 * 2, 1e-6);
     cr_assert_float_eq(to[1], 0.75 * 2 + 0.25 * -1, 1e-6);

@@ -21,7 +21,10 @@ static pm_job job_with(double smoothing, double *weights, pm_job_augment *list)
 static void soften(const pm_job *job, uint64_t step, uint32_t lane, float *rows, float *weights)
 {
     pm_targets *targets = NULL;
-    cr_assert_eq(pm_targets_create(&targets, job, FEATURES, CLASSES).code, PM_OK);
+    cr_assert_eq(pm_targets_create(&targets, job,
+                                   &(pm_row_shape){.features = FEATURES, .places = 1, .outputs = CLASSES})
+                     .code,
+                 PM_OK);
     for (int i = 0; i < ROWS; i++) {
         pm_targets_classes(targets)[i] = i % CLASSES;
         for (int f = 0; f < FEATURES; f++)
@@ -36,7 +39,10 @@ Test(targets, a_job_that_softens_nothing_has_none)
 {
     pm_job job = job_with(0, NULL, NULL);
     pm_targets *targets = NULL;
-    cr_assert_eq(pm_targets_create(&targets, &job, FEATURES, CLASSES).code, PM_OK);
+    cr_assert_eq(pm_targets_create(&targets, &job,
+                                   &(pm_row_shape){.features = FEATURES, .places = 1, .outputs = CLASSES})
+                     .code,
+                 PM_OK);
     cr_assert_null(targets);
 }
 
@@ -95,7 +101,8 @@ Test(targets, weights_that_are_not_one_a_class_are_refused)
     double factors[CLASSES] = {1, 1, 1, 1};
     pm_job job = job_with(0, factors, NULL);
     pm_targets *targets = NULL;
-    pm_status status = pm_targets_create(&targets, &job, FEATURES, CLASSES + 1);
+    pm_status status = pm_targets_create(
+        &targets, &job, &(pm_row_shape){.features = FEATURES, .places = 1, .outputs = CLASSES + 1});
     cr_assert_eq(status.code, PM_INVALID);
     cr_assert(strstr(status.message, "4 weights for the model's 5 classes"), "%s", status.message);
 }

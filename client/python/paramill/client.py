@@ -84,9 +84,9 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
-    def infer(self, array, name=""):
-        """array: float32 (other types are converted), batch first. Returns an Answer."""
-        array = numpy.ascontiguousarray(array, dtype=numpy.float32)
+    def infer(self, array, name="", datatype="FP32"):
+        """array: converted to datatype ("FP32" or "INT64", what the model takes), batch first. Returns an Answer."""
+        array = numpy.ascontiguousarray(array, dtype={"FP32": "<f4", "INT64": "<i8"}[datatype])
         if array.nbytes > FRAME_MAX:
             raise InvalidRequest(f"an input of {array.nbytes} bytes; at most {FRAME_MAX} are sent")
         begin = time.monotonic()
@@ -94,7 +94,7 @@ class Client:
         request = inference_pb2.ModelInferRequest(
             model_name=self._model, model_version=self._version, id=str(number)
         )
-        request.inputs.add(name=name, datatype="FP32", shape=array.shape)
+        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
         kinds = paramill_pb2.InferEnvelope
         payload, frames = self._ask(
             number, kinds.INFER_REQUEST, request, [array], kinds.INFER_RESPONSE

@@ -48,10 +48,11 @@ typedef struct pm_client_options {
                          // most 1000]
 } pm_client_options;
 
-// Row-major float32 with the batch as first dimension; copied by the call that takes it.
+// Row-major with the batch as first dimension; copied by the call that takes it.
 typedef struct pm_client_input {
-    const char *name; // NULL: the model's only input
-    const float *data;
+    const char *name;       // NULL: the model's only input
+    const float *data;      // FP32
+    const int64_t *numbers; // INT64, where data is NULL
     int64_t shape[PM_CLIENT_RANK_MAX];
     uint32_t rank;
 } pm_client_input;
@@ -90,9 +91,10 @@ int pm_client_poll(pm_client *client, int timeout_ms, pm_client_result *result);
 // Submissions that pm_client_poll has yet to give.
 size_t pm_client_pending(const pm_client *client);
 
-// What the model takes and gives: name and shape (-1: the batch) of its input and output.
+// What the model takes and gives: name, type ("FP32", "INT64") and shape (-1: the batch) of its input and
+// output.
 typedef struct pm_client_metadata {
-    char input_name[128], output_name[128];
+    char input_name[128], output_name[128], input_type[16], output_type[16];
     int64_t input_shape[PM_CLIENT_RANK_MAX], output_shape[PM_CLIENT_RANK_MAX];
     uint32_t input_rank, output_rank;
 } pm_client_metadata;

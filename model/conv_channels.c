@@ -1,0 +1,302 @@
+// Convolutions with the output channels side by side: any stride, no column computed in vain where the
+// channels fill whole panels. All passes are panel products that read a padded copy of the image in place,
+// pixel p (its offset in the padded image) and window element k (its step from there):
+//   y[p][o]         = sum over k of padded[offset[p] + step[k]] * weight[k][o]
+//   weight'[k][o]   = sum over p of padded[step[k] + offset[p]] * dy[p][o]
+// The input's gradient, for stride 1, is the first with flipped weights over the output's gradient.
+#include "model/conv.h"
+
+#include "core/arena.h"
+
+#include <string.h>
+
+// Output pixels that are made together: whole rows of the output, so that what they give stays in cache until
+// it is turned over into planes.
+enum { FORWARD_PIXELS = 64, WEIGHT_PIXELS = 1024 };
+
+typedef struct extents {
+    size_t depth, outputs;      // window elements of all channels; output channels
+    size_t stride;              // output channels rounded up to whole panels
+    size_t width, height, area; // of the output
+    size_t rows, pixels;        // of the output that are made together
+    size_t padded_width, plane; // of the padded image
+    size_t padded_count;        // 0: nothing is padded, the image is read in place
+    size_t pooled;              // pixels of the pool over the output; 0: no pool
+} extents;
+
+static extents extents_of(const pm_kernels *kernels, const pm_window *w, size_t pixels)
+{
+    extents e = {.depth = (size_t)(w->channels * w->kernel_h * w->kernel_w),
+                 .outputs = (size_t)w->out_channels,
+                 .width = (size_t)w->out_width,
+                 .height = (size_t)w->out_height};
+    e.stride = (e.outputs + kernels->panel - 1) / kernels->panel * kernels->panel;
+    e.area = e.width * e.height;
+    e.rows = e.width < pixels ? pixels / e.width : 1;
+    e.rows = e.rows < e.height ? e.rows : e.height;
+    e.pixels = e.rows * e.width;
+    e.padded_width = (size_t)(w->width + w->pad_left + w->pad_right);
+    e.plane = e.padded_width * (size_t)(w->height + w->pad_top + w->pad_bottom);
+    const bool padded = w->pad_left || w->pad_right || w->pad_top || w->pad_bottom;
+    e.padded_count = padded ? (size_t)w->channels * e.plane : 0;
+    return e;
+}
+
+// For a pool over the output: rows in whole windows, none that no window sees.
+static extents extents_pooled(const pm_kernels *kernels, const pm_window *w, const pm_window *pool)
+{
+    extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    if (!pool)
+        return e;
+    const size_t window = (size_t)pool->kernel_h;
+    e.height = (size_t)pool->out_height * window;
+    e.rows = e.rows < window ? window : e.rows / window * window;
+    e.pixels = e.rows * e.width;
+    e.pooled = (size_t)(pool->out_height * pool->out_width);
+    return e;
+}
+
+// The scratch of a pass.
+typedef struct views {
+    float *padded;
+    float *wide;     // forward: (pixels, stride); weight: (depth, stride)
+    float *packed;   // forward: weights that were not packed before; weight: (pixels, panel) of dy
+    size_t *steps;   // (depth): of each window element
+    size_t *offsets; // (pixels): of each pixel that is made
+    size_t *rows;    // of packed panels: (depth), or (pixels)
+    float *pooled;   // (pooled, stride)
+    int32_t *where;
+} views;
+
+// Carves the views out of memory and returns the bytes taken; with no memory only the bytes count.
+static size_t carve(unsigned char *memory, const extents *e, size_t wide, size_t packed, size_t rows,
+                    views *v)
+{
+    const size_t bytes[] = {e->padded_count * sizeof(float),
+                            wide * sizeof(float),
+                            packed * sizeof(float),
+                            e->depth * sizeof(size_t),
+                            e->pixels * sizeof(size_t),
+                            rows * sizeof(size_t),
+                            e->pooled * e->stride * sizeof(float),
+                            e->pooled * e->stride * sizeof(int32_t)};
+    enum { COUNT = sizeof bytes / sizeof *bytes };
+    void *places[COUNT] = {0};
+    size_t total = 0;
+    for (size_t i = 0; i < COUNT; i++) {
+        places[i] = memory ? memory + total : NULL;
+        total += pm_align(bytes[i]);
+    }
+    if (memory)
+        *v = (views){places[0], places[1], places[2], places[3], places[4], places[5], places[6], places[7]};
+    return total;
+}
+
+static void set_places(const pm_window *w, const extents *e, const views *v)
+{
+    size_t *step = v->steps, *offset = v->offsets;
+    for (size_t c = 0; c < (size_t)w->channels; c++)
+        for (size_t i = 0; i < (size_t)w->kernel_h; i++)
+            for (size_t j = 0; j < (size_t)w->kernel_w; j++)
+                *step++ = c * e->plane + i * e->padded_width + j;
+    for (size_t y = 0; y < e->rows; y++)
+        for (size_t x = 0; x < e->width; x++)
+            *offset++ = y * (size_t)w->stride_h * e->padded_width + x * (size_t)w->stride_w;
+    memset(v->padded, 0, e->padded_count * sizeof *v->padded);
+}
+
+// The padded image. Its borders are zeroed once for many.
+static const float *pad(const pm_window *w, const extents *e, const float *image, float *padded)
+{
+    if (e->padded_count == 0)
+        return image;
+    const size_t width = (size_t)w->width;
+    float *to = padded + (size_t)w->pad_top * e->padded_width + (size_t)w->pad_left;
+    for (size_t c = 0; c < (size_t)w->channels; c++, to += e->plane)
+        for (size_t y = 0; y < (size_t)w->height; y++, image += width)
+            memcpy(to + y * e->padded_width, image, width * sizeof *image);
+    return padded;
+}
+
+static size_t image_count(const pm_window *w)
+{
+    return (size_t)(w->channels * w->height * w->width);
+}
+
+bool pm_conv_by_channels(const pm_kernels *kernels, const pm_window *w)
+{
+    const extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    const size_t columns = (e.area + kernels->panel - 1) / kernels->panel * kernels->panel;
+    return e.stride * e.area <= e.outputs * columns;
+}
+
+size_t pm_conv_channels_packed(const pm_kernels *kernels, const pm_window *w)
+{
+    const extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    return e.depth * e.stride;
+}
+
+void pm_conv_channels_pack(const pm_kernels *kernels, const pm_window *w, const float *weight, float *packed)
+{
+    const extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    for (size_t first = 0; first < e.outputs; first += kernels->panel)
+        kernels->pack_panel(weight + first * e.depth,
+                            e.outputs - first < kernels->panel ? e.outputs - first : kernels->panel, e.depth,
+                            e.depth, packed + first * e.depth);
+}
+
+// more: floats of scratch beyond what a pass over packed weights needs.
+static size_t carve_forward(unsigned char *memory, const extents *e, size_t more, views *v)
+{
+    return carve(memory, e, e->pixels * e->stride, more, e->depth, v);
+}
+
+size_t pm_conv_channels_bytes(const pm_kernels *kernels, const pm_window *w, const pm_window *pool)
+{
+    const extents e = extents_pooled(kernels, w, pool);
+    return carve_forward(NULL, &e, e.depth * e.stride, NULL);
+}
+
+// Pools the rows of the output from row on that are in v->wide.
+static void pool_rows(const pm_kernels *kernels, const pm_conv *c, const extents *e, const views *v,
+                      size_t row, size_t rows)
+{
+    const size_t window = (size_t)c->pool->kernel_h, outputs = (size_t)c->pool->out_width;
+    for (size_t r = 0; r < rows; r += window) {
+        const size_t at = (row + r) / window * outputs * e->stride;
+        kernels->max_channels(&(pm_channel_pool){.channels = e->outputs,
+                                                 .stride = e->stride,
+                                                 .kernel_h = window,
+                                                 .kernel_w = (size_t)c->pool->kernel_w,
+                                                 .outputs = outputs,
+                                                 .width = e->width,
+                                                 .x = v->wide + r * e->width * e->stride,
+                                                 .y = v->pooled + at,
+                                                 .where = c->where ? v->where + at : NULL,
+                                                 .first = (int32_t)((row + r) * e->width)});
+    }
+}
+
+// The pooled image, turned over into planes. Indices are moved as floats are: bytes.
+static void store_pooled(const pm_kernels *kernels, const pm_conv *c, const extents *e, const views *v,
+                         size_t image)
+{
+    const size_t at = image * e->outputs * e->pooled;
+    kernels->transpose(v->pooled, e->pooled, e->outputs, e->stride, c->y + at, e->pooled);
+    if (c->where)
+        kernels->transpose((const float *)(const void *)v->where, e->pooled, e->outputs, e->stride,
+                           (float *)(void *)(c->where + at), e->pooled);
+}
+
+static void run_forward(const pm_kernels *kernels, const pm_conv *c, const extents *e, const views *v,
+                        const float *packed)
+{
+    const pm_window *w = c->window;
+    set_places(w, e, v);
+    for (size_t k = 0; k < e->depth; k++)
+        v->rows[k] = k * kernels->panel;
+    pm_panel product = {.columns = e->outputs,
+                        .depth = e->depth,
+                        .a_offsets = v->offsets,
+                        .a_steps = v->steps,
+                        .b = packed,
+                        .b_offsets = v->rows,
+                        .b_stride = e->depth * kernels->panel,
+                        .c = v->wide,
+                        .c_stride = e->stride,
+                        .bias = c->bias,
+                        .relu = c->relu};
+    for (size_t i = 0; i < c->images; i++) {
+        const float *image = pad(w, e, c->x + i * image_count(w), v->padded);
+        float *y = c->pool ? NULL : c->y + i * e->outputs * e->area;
+        for (size_t row = 0; row < e->height; row += e->rows) {
+            product.a = image + row * (size_t)w->stride_h * e->padded_width;
+            const size_t rows = e->height - row < e->rows ? e->height - row : e->rows;
+            product.rows = rows * e->width;
+            kernels->panel_product(&product);
+            if (c->pool)
+                pool_rows(kernels, c, e, v, row, rows);
+            else
+                kernels->transpose(v->wide, product.rows, e->outputs, e->stride, y + row * e->width, e->area);
+        }
+        if (c->pool)
+            store_pooled(kernels, c, e, v, i);
+    }
+}
+
+void pm_conv_channels(const pm_kernels *kernels, const pm_conv *c)
+{
+    const extents e = extents_pooled(kernels, c->window, c->pool);
+    views v = {0};
+    (void)carve_forward(c->scratch, &e, e.depth * e.stride, &v);
+    if (!c->packed)
+        pm_conv_channels_pack(kernels, c->window, c->weight, v.packed);
+    run_forward(kernels, c, &e, &v, c->packed ? c->packed : v.packed);
+}
+
+size_t pm_conv_channels_input_bytes(const pm_kernels *kernels, const pm_window *w)
+{
+    const pm_window back = pm_conv_backward_window(w);
+    const extents e = extents_of(kernels, &back, FORWARD_PIXELS);
+    return carve_forward(NULL, &e, 2 * e.depth * e.stride, NULL);
+}
+
+void pm_conv_channels_input(const pm_kernels *kernels, const pm_conv *c)
+{
+    const pm_window back = pm_conv_backward_window(c->window);
+    const extents e = extents_of(kernels, &back, FORWARD_PIXELS);
+    pm_conv correlation = *c;
+    views v = {0};
+    correlation.window = &back;
+    (void)carve_forward(c->scratch, &e, 2 * e.depth * e.stride, &v);
+    float *flipped = v.packed + e.depth * e.stride;
+    pm_conv_flip_weight(c->window, c->weight, flipped);
+    pm_conv_channels_pack(kernels, &back, flipped, v.packed);
+    run_forward(kernels, &correlation, &e, &v, v.packed);
+}
+
+static size_t carve_weight(unsigned char *memory, const pm_kernels *kernels, const extents *e, views *v)
+{
+    return carve(memory, e, e->depth * e->stride, e->pixels * kernels->panel, e->pixels, v);
+}
+
+size_t pm_conv_channels_weight_bytes(const pm_kernels *kernels, const pm_window *w)
+{
+    const extents e = extents_of(kernels, w, WEIGHT_PIXELS);
+    return carve_weight(NULL, kernels, &e, NULL);
+}
+
+void pm_conv_channels_weight(const pm_kernels *kernels, const pm_conv *c, const float *dy)
+{
+    const pm_window *w = c->window;
+    const extents e = extents_of(kernels, w, WEIGHT_PIXELS);
+    const size_t panel = kernels->panel;
+    views v = {0};
+    (void)carve_weight(c->scratch, kernels, &e, &v);
+    set_places(w, &e, &v);
+    for (size_t p = 0; p < e.pixels; p++)
+        v.rows[p] = p * panel;
+    for (size_t i = 0; i < c->images; i++, dy += e.outputs * e.area) {
+        const float *image = pad(w, &e, c->x + i * image_count(w), v.padded);
+        for (size_t row = 0; row < e.height; row += e.rows) {
+            const size_t pixels = (e.height - row < e.rows ? e.height - row : e.rows) * e.width;
+            for (size_t first = 0; first < e.outputs; first += panel) {
+                kernels->pack_panel(dy + first * e.area + row * e.width,
+                                    e.outputs - first < panel ? e.outputs - first : panel, pixels, e.area,
+                                    v.packed);
+                kernels->panel_product(&(pm_panel){.rows = e.depth,
+                                                   .columns = panel,
+                                                   .depth = pixels,
+                                                   .a = image + row * (size_t)w->stride_h * e.padded_width,
+                                                   .a_offsets = v.steps,
+                                                   .a_steps = v.offsets,
+                                                   .b = v.packed,
+                                                   .b_offsets = v.rows,
+                                                   .c = v.wide + first,
+                                                   .c_stride = e.stride,
+                                                   .accumulate = i > 0 || row > 0});
+            }
+        }
+    }
+    kernels->transpose(v.wide, e.depth, e.outputs, e.stride, c->y, e.depth);
+}
