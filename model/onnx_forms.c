@@ -169,7 +169,8 @@ pm_status pm_onnx_name_widened(pm_onnx_reader *r)
     pm_status status = pm_ok();
     for (size_t n = 0; status.code == PM_OK && n < graph->node_count; n++) {
         const pm_node *node = &graph->nodes[n];
-        if (node->outputs[0] != PM_NO_VALUE && !graph->values[node->outputs[0]].name)
+        if (node->output_count > 0 && node->outputs[0] != PM_NO_VALUE &&
+            !graph->values[node->outputs[0]].name)
             status = name_wide(r, node->outputs[0], graph->values[node->inputs[0]].name);
     }
     return status;

@@ -51,8 +51,10 @@ static bool can_upgrade(const pm_graph *graph, const pm_node *node)
     const pm_operator *new_form = pm_operator_find(node->op->domain, op, ONNX_OPSET);
     if (!new_form || node->op->domain[0])
         return new_form != NULL;
-    if (strcmp(op, "PRelu") == 0 && new_form != node->op)
-        return false; // its slope is along the channels, not the last axis
+    if (strcmp(op, "PRelu") == 0 &&
+        new_form != node->op) // its slope was along the channels, not the last axis
+        return graph->values[node->inputs[1]].tensor.count == 1 ||
+               graph->values[node->inputs[0]].tensor.rank == 2;
     bool moves = is_softmax(op);
     for (uint32_t i = 0; i < node->attribute_count; i++)
         moves = moves || pm_onnx_find_move(op, node->attributes[i].name, graph->opset);
