@@ -1,9 +1,10 @@
 #pragma once
 // The kernel table: plain loops over float32, compiled once for each instruction set (x86-64-v4, -v3,
-// baseline) from the same source, chosen at run time. No kernel's result for an element depends on its
-// position, alignment or neighbours, reductions run in a written order, and nothing is contracted: the
-// variants give the same bits. Each kernel has a plain twin in model/reference.h.
+// baseline; on other machines once, "plain") from the same source, chosen at run time. No kernel's result for
+// an element depends on its position, alignment or neighbours, reductions run in a written order, and nothing
+// is contracted: the variants give the same bits. Each kernel has a plain twin in model/reference.h.
 #include "core/rng.h"
+#include "core/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,7 +46,8 @@ typedef struct pm_panel {
     bool relu;         // NaN stays NaN
 } pm_panel;
 
-// One row of outputs of a pool over pixels whose channels lie side by side.
+// One row of outputs of a pool over pixels whose channels lie side by side. Channels up to the next whole
+// vector are read and written, too.
 typedef struct pm_channel_pool {
     size_t channels, stride;   // from pixel to pixel, of x, y and where alike
     size_t kernel_h, kernel_w; // windows side by side
@@ -61,7 +63,7 @@ typedef struct pm_channel_pool {
 enum { PM_SUMS = 16 };
 
 typedef struct pm_kernels {
-    const char *name; // "avx512", "avx2", "sse2"
+    const char *name; // "avx512", "avx2", "sse2", "plain"
 
     // Element-wise over n elements; y may be x, dx may be dy.
     void (*relu)(const float *x, float *y, size_t n); // NaN stays NaN
@@ -138,8 +140,11 @@ typedef struct pm_kernels {
     float (*read_all)(const float *x, size_t n);
 } pm_kernels;
 
-// The table for this CPU; lives for ever.
+// The table for this CPU, or the one that the environment's PARAMILL_KERNELS names; lives for ever.
 const pm_kernels *pm_kernels_get(void);
+
+// PM_UNSUPPORTED when PARAMILL_KERNELS names a table that does not run here. Every plan calls it.
+pm_status pm_kernels_check(void) PM_CHECKED;
 
 // All tables that run on this CPU, for tests: fills at most 3 and returns how many.
 size_t pm_kernels_all(const pm_kernels *tables[3]);
