@@ -45,6 +45,12 @@ bool pm_onnx_is_old_resize(const pm_node *node)
            (strcmp(node->op->name, "Resize") == 0 && node->op->until != 0);
 }
 
+// Up to opset 6 the slope of a PRelu lies along the channels, from then on along the last axis.
+static bool prelu_stays(const pm_value *x, const pm_value *slope)
+{
+    return !slope->batched && (slope->tensor.count == 1 || x->tensor.rank == 2);
+}
+
 static bool can_upgrade(const pm_graph *graph, const pm_node *node)
 {
     const char *op = node->op->name;
@@ -53,10 +59,8 @@ static bool can_upgrade(const pm_graph *graph, const pm_node *node)
     const pm_operator *new_form = pm_operator_find(node->op->domain, op, ONNX_OPSET);
     if (!new_form || node->op->domain[0])
         return new_form != NULL;
-    if (strcmp(op, "PRelu") == 0 &&
-        new_form != node->op) // its slope was along the channels, not the last axis
-        return graph->values[node->inputs[1]].tensor.count == 1 ||
-               graph->values[node->inputs[0]].tensor.rank == 2;
+    if (strcmp(op, "PRelu") == 0 && new_form != node->op)
+        return prelu_stays(&graph->values[node->inputs[0]], &graph->values[node->inputs[1]]);
     bool moves = is_softmax(op);
     for (uint32_t i = 0; i < node->attribute_count; i++)
         moves = moves || pm_onnx_find_move(op, node->attributes[i].name, graph->opset);
