@@ -155,7 +155,8 @@ typedef enum pm_schedule { PM_SCHEDULE_CONSTANT, PM_SCHEDULE_COSINE } pm_schedul
 // One entry of optimizer.learning_rates: what parameters whose names match learn at.
 typedef struct pm_job_rate {
     char *match;   // a shell pattern: "conv*.weight"
-    double factor; // of the learning rate; 0: the parameter stays as it is
+    double factor; // of the learning rate; 0: the parameter is frozen: no gradient is computed for it, none
+                   // is sent, and a BatchNormalization with frozen statistics normalizes by them in training
 } pm_job_rate;
 
 typedef struct pm_job_optimizer {

@@ -296,11 +296,9 @@ static pm_status read_model(pm_graph **graph, const pm_job_model *model)
     return pm_wrap(status, "%s", model->onnx);
 }
 
-pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
+static pm_status build_model(pm_graph **graph, const pm_job *job)
 {
     const pm_job_model *model = &job->model;
-    if (model->onnx)
-        return read_model(graph, model);
     if (model->layer_count == 0 || model->layer_count > PM_MAX_NODES)
         return pm_fail(PM_INVALID, "model.layers must hold 1 to %d layers", PM_MAX_NODES);
     if (model->input_rank == 0 || model->input_rank >= PM_MAX_RANK)
@@ -321,4 +319,16 @@ pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
     else
         pm_graph_destroy(&b.graph);
     return b.status;
+}
+
+pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
+{
+    pm_graph *g = NULL;
+    pm_status status = job->model.onnx ? read_model(&g, &job->model) : build_model(&g, job);
+    if (status.code != PM_OK)
+        return status;
+    for (size_t i = 0; i < g->param_count; i++)
+        g->params[i].frozen = pm_job_rate_factor(&job->optimizer, g->params[i].name) == 0;
+    *graph = g;
+    return status;
 }
