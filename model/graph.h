@@ -53,6 +53,7 @@ typedef struct pm_port {
 // GPT-2). LSTM and GRU begin uniform in +-1 / sqrt(units). Biases and running means are 0, scales and running
 // variances 1. The graph is of opset 17 where it has a LayerNormalization, of 13 else. PM_INVALID names layer
 // and operator when shapes do not fit. The caller owns *graph.
+// With replace_last an ONNX file's last layer is made anew, uniform as above (model/replace_last.h).
 pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job) PM_CHECKED;
 
 // Frees the graph and sets *graph to NULL; NULL is allowed. No plan made from it may be left.

@@ -1,6 +1,7 @@
 // From the short layer list of a job to a graph.
 #include "model/layer_builder.h"
 #include "model/onnx.h"
+#include "model/replace_last.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -277,8 +278,9 @@ static pm_status check_trainable(const pm_graph *g)
     return pm_ok();
 }
 
-static pm_status read_model(pm_graph **graph, const pm_job_model *model)
+static pm_status read_model(pm_graph **graph, const pm_job *job)
 {
+    const pm_job_model *model = &job->model;
     char digest[PM_DIGEST_HEX];
     pm_graph *g = NULL;
     pm_status status = pm_graph_load_onnx(&g, model->onnx);
@@ -290,6 +292,8 @@ static pm_status read_model(pm_graph **graph, const pm_job_model *model)
             pm_fail(PM_CORRUPT, "this copy has digest %.12s, the coordinator's %.12s", digest, model->digest);
     if (status.code == PM_OK)
         status = check_trainable(g);
+    if (status.code == PM_OK && model->replace_units > 0)
+        status = pm_graph_replace_last(g, job->seed, model->replace_units);
     if (status.code != PM_OK)
         pm_graph_destroy(&g);
     *graph = g;
@@ -324,7 +328,7 @@ static pm_status build_model(pm_graph **graph, const pm_job *job)
 pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
 {
     pm_graph *g = NULL;
-    pm_status status = job->model.onnx ? read_model(&g, &job->model) : build_model(&g, job);
+    pm_status status = job->model.onnx ? read_model(&g, job) : build_model(&g, job);
     if (status.code != PM_OK)
         return status;
     for (size_t i = 0; i < g->param_count; i++)
