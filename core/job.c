@@ -29,6 +29,9 @@ static const cyaml_strval_t OPS[] = {
 static const cyaml_strval_t LOSSES[] = {
     {"softmax_cross_entropy", PM_LOSS_SOFTMAX_CROSS_ENTROPY},
     {"mean_squared_error", PM_LOSS_MEAN_SQUARED_ERROR},
+    {"l1", PM_LOSS_L1},
+    {"binary_cross_entropy", PM_LOSS_BINARY_CROSS_ENTROPY},
+    {"bpr", PM_LOSS_BPR},
 };
 
 static const cyaml_strval_t OPTIMIZERS[] = {
@@ -103,8 +106,17 @@ static const cyaml_schema_field_t INPUT_FIELDS[] = {
     CYAML_FIELD_END,
 };
 
+// A mapping of its own in the file, a member of pm_job_model here.
+static const cyaml_schema_field_t REPLACE_FIELDS[] = {
+    UINT("units", REQUIRED, pm_job_model, replace_units),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t MODEL_FIELDS[] = {
     TEXT("onnx", OPTIONAL, pm_job_model, onnx),
+    {.key = "replace_last",
+     .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_OPTIONAL, pm_job_model, REPLACE_FIELDS)},
+     .data_offset = 0},
     {.key = "input",
      .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_OPTIONAL, pm_job_model, INPUT_FIELDS)},
      .data_offset = 0},

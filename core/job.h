@@ -14,13 +14,14 @@
 //       - {op: Flatten}
 //       - {op: Gemm, units: 10}
 //     onnx: pretrained.onnx                             # instead of input and layers
+//     replace_last: {units: 10}                         # with onnx, optional: a fresh last layer
 //   data:
 //     train: {features: train-images-idx3-ubyte.gz, targets: train-labels-idx1-ubyte.gz}
 //     validation: {features: …, targets: …}             # optional; or validation_split: 0.1
 //     augment: [{op: shift, pixels: 2}, {op: flip}]     # optional
 //   # or: data: {type: text, path: input.txt, context: 64}
-//   loss: softmax_cross_entropy                         # or mean_squared_error
-//   label_smoothing: 0.1                                # optional, as class_weights: [1, 2, …]
+//   loss: softmax_cross_entropy                         # or mean_squared_error, l1, binary_cross_entropy,
+//   bpr label_smoothing: 0.1                                # optional, as class_weights: [1, 2, …]
 //   optimizer: {kind: adam, learning_rate: 0.001}
 //   batch: 128                                          # rows of one step, all lanes together
 //   lanes: 8
@@ -102,11 +103,12 @@ typedef enum pm_loss {
 
 // Either onnx, or input and layers.
 typedef struct pm_job_model {
-    char *onnx;           // an ONNX file whose initializers are the initial values; NULL: built from layers
-    char digest[65];      // not of the file: the SHA-256 that the ONNX file must have, hex; empty: any
-    char *input_name;     // NULL with onnx
-    int64_t *input_shape; // without the batch dimension
-    uint32_t input_rank;  // 1 … PM_MAX_RANK - 1
+    char *onnx;             // an ONNX file whose initializers are the initial values; NULL: built from layers
+    char digest[65];        // not of the file: the SHA-256 that the ONNX file must have, hex; empty: any
+    uint32_t replace_units; // with onnx: outputs of a fresh layer in place of its last [0: stays as it is]
+    char *input_name;       // NULL with onnx
+    int64_t *input_shape;   // without the batch dimension
+    uint32_t input_rank;    // 1 … PM_MAX_RANK - 1
     pm_layer *layers;
     uint32_t layer_count;
 } pm_job_model;
@@ -115,7 +117,7 @@ typedef enum pm_data_type { PM_DATA_IDX, PM_DATA_TEXT } pm_data_type;
 
 typedef struct pm_job_dataset {
     char *features; // IDX file, gzipped or not; unsigned bytes become value / 255
-    char *targets;  // IDX file: unsigned bytes are classes, floats are regression targets
+    char *targets;  // IDX file: unsigned bytes are classes, floats are what the outputs are to be
 } pm_job_dataset;
 
 typedef enum pm_augment_op {
@@ -155,7 +157,8 @@ typedef enum pm_schedule { PM_SCHEDULE_CONSTANT, PM_SCHEDULE_COSINE } pm_schedul
 // One entry of optimizer.learning_rates: what parameters whose names match learn at.
 typedef struct pm_job_rate {
     char *match;   // a shell pattern: "conv*.weight"
-    double factor; // of the learning rate; 0: the parameter stays as it is
+    double factor; // of the learning rate; 0: the parameter is frozen: no gradient is computed for it, none
+                   // is sent, and a BatchNormalization with frozen statistics normalizes by them in training
 } pm_job_rate;
 
 typedef struct pm_job_optimizer {

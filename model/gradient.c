@@ -121,7 +121,7 @@ pm_status pm_gradient_give_summed(pm_gradient *g, const pm_node *node, uint32_t 
 pm_status pm_gradient_give_statistic(pm_gradient *g, const pm_node *node, uint32_t input, uint32_t value)
 {
     const int64_t param = g->program->values[node->inputs[input]].param;
-    if (param == PM_NO_PARAM || g->gradients[param] != PM_NO_VALUE)
+    if (param == PM_NO_PARAM || g->program->params[param].frozen || g->gradients[param] != PM_NO_VALUE)
         return pm_ok();
     return sum_lanes(g, node, value, &g->gradients[param]);
 }
@@ -140,7 +140,7 @@ static void mark_wanted(pm_gradient *g)
 {
     const pm_graph *p = g->program;
     for (size_t i = 0; i < p->param_count; i++)
-        g->wanted[p->param_values[i]] = p->params[i].kind == PM_PARAM_TRAINED;
+        g->wanted[p->param_values[i]] = p->params[i].kind == PM_PARAM_TRAINED && !p->params[i].frozen;
     for (size_t n = 0; n < p->node_count; n++) {
         const pm_node *node = &p->nodes[n];
         bool any = false;

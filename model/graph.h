@@ -26,6 +26,7 @@ typedef struct pm_param {
     uint32_t rank;
     size_t count; // product of shape
     pm_param_kind kind;
+    bool frozen;          // stays as it is: no gradient is computed for it
     double momentum;      // STATISTIC: weight of the old value; new = momentum * old + (1 - momentum) * batch
     const float *initial; // count values; NULL when the graph was read from an ONNX file with external data
 } pm_param;
@@ -52,6 +53,7 @@ typedef struct pm_port {
 // GPT-2). LSTM and GRU begin uniform in +-1 / sqrt(units). Biases and running means are 0, scales and running
 // variances 1. The graph is of opset 17 where it has a LayerNormalization, of 13 else. PM_INVALID names layer
 // and operator when shapes do not fit. The caller owns *graph.
+// With replace_last an ONNX file's last layer is made anew, uniform as above (model/replace_last.h).
 pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job) PM_CHECKED;
 
 // Frees the graph and sets *graph to NULL; NULL is allowed. No plan made from it may be left.

@@ -1,6 +1,7 @@
 // From the short layer list of a job to a graph.
 #include "model/layer_builder.h"
 #include "model/onnx.h"
+#include "model/replace_last.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -277,8 +278,9 @@ static pm_status check_trainable(const pm_graph *g)
     return pm_ok();
 }
 
-static pm_status read_model(pm_graph **graph, const pm_job_model *model)
+static pm_status read_model(pm_graph **graph, const pm_job *job)
 {
+    const pm_job_model *model = &job->model;
     char digest[PM_DIGEST_HEX];
     pm_graph *g = NULL;
     pm_status status = pm_graph_load_onnx(&g, model->onnx);
@@ -290,17 +292,17 @@ static pm_status read_model(pm_graph **graph, const pm_job_model *model)
             pm_fail(PM_CORRUPT, "this copy has digest %.12s, the coordinator's %.12s", digest, model->digest);
     if (status.code == PM_OK)
         status = check_trainable(g);
+    if (status.code == PM_OK && model->replace_units > 0)
+        status = pm_graph_replace_last(g, job->seed, model->replace_units);
     if (status.code != PM_OK)
         pm_graph_destroy(&g);
     *graph = g;
     return pm_wrap(status, "%s", model->onnx);
 }
 
-pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
+static pm_status build_model(pm_graph **graph, const pm_job *job)
 {
     const pm_job_model *model = &job->model;
-    if (model->onnx)
-        return read_model(graph, model);
     if (model->layer_count == 0 || model->layer_count > PM_MAX_NODES)
         return pm_fail(PM_INVALID, "model.layers must hold 1 to %d layers", PM_MAX_NODES);
     if (model->input_rank == 0 || model->input_rank >= PM_MAX_RANK)
@@ -321,4 +323,16 @@ pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
     else
         pm_graph_destroy(&b.graph);
     return b.status;
+}
+
+pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
+{
+    pm_graph *g = NULL;
+    pm_status status = job->model.onnx ? read_model(&g, job) : build_model(&g, job);
+    if (status.code != PM_OK)
+        return status;
+    for (size_t i = 0; i < g->param_count; i++)
+        g->params[i].frozen = pm_job_rate_factor(&job->optimizer, g->params[i].name) == 0;
+    *graph = g;
+    return status;
 }

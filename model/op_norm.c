@@ -58,6 +58,32 @@ static uint32_t running(pm_compose *c, uint32_t old, uint32_t new)
                         pm_compose_by(c, "Mul", new, 1 - momentum));
 }
 
+// Statistics that stay as they are: y = x * factor + (bias - mean * factor), factor = scale / sqrt(var +
+// epsilon), of which everything else has its gradient.
+static pm_status lower_frozen(pm_graph *program, const pm_node *node, uint32_t *outputs)
+{
+    pm_compose c = pm_compose_open(program, node);
+    const pm_tensor x = pm_compose_tensor(&c, node->inputs[0]);
+    int64_t shape[PM_MAX_RANK] = {1, x.shape[1]};
+    uint32_t flat[5]; // scale, bias, mean, var with the rank of x
+    for (uint32_t d = 2; d < x.rank; d++)
+        shape[d] = 1;
+    for (uint32_t i = 1; i < 5; i++)
+        flat[i] = pm_compose_reshape(&c, node->inputs[i], shape, x.rank);
+    const double epsilon = (double)pm_node_float(node, "epsilon", 1e-5f);
+    const uint32_t root = pm_compose_1(&c, "Sqrt", pm_compose_by(&c, "Add", flat[4], epsilon));
+    const uint32_t factor = pm_compose_2(&c, "Div", flat[1], root);
+    const uint32_t offset = pm_compose_2(&c, "Sub", flat[2], pm_compose_2(&c, "Mul", flat[3], factor));
+    outputs[0] = pm_compose_2(&c, "Add", pm_compose_2(&c, "Mul", node->inputs[0], factor), offset);
+    return c.status;
+}
+
+static bool is_frozen(const pm_graph *program, uint32_t value)
+{
+    const int64_t param = program->values[value].param;
+    return param != PM_NO_PARAM && program->params[param].frozen;
+}
+
 // A training program normalizes with the batch's statistics and hands them to the running ones; so does a
 // node in its training form, with the running ones as outputs.
 static pm_status lower_norm(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
@@ -70,6 +96,9 @@ static pm_status lower_norm(pm_graph *program, bool training, const pm_node *nod
     if (!training && !form)
         return pm_program_add(program, node, outputs);
     pm_status status = pm_program_infer(program, node, checked);
+    if (status.code == PM_OK && !form && is_frozen(program, node->inputs[3]) &&
+        is_frozen(program, node->inputs[4]))
+        return lower_frozen(program, node, outputs);
     if (status.code == PM_OK)
         status = pm_recipe_add(program, node,
                                (pm_recipe){.domain = PM_DOMAIN,

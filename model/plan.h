@@ -26,10 +26,10 @@ const char *pm_kernel_set(void);
 // Called on the calling thread; any may be NULL. A failure ends the step with its status.
 typedef struct pm_step_hooks {
     // The forward pass is about to read param: its values must be current on return and stay so until the
-    // step returns. Not called for statistics, which training does not read.
+    // step returns. Not called for statistics that are not frozen, which training does not read.
     pm_status (*before_param)(void *ctx, size_t param);
     // pm_plan_gradient(param) is complete: the block's tree sum of gradients, or of per-lane batch
-    // statistics. Called once for each parameter, last layer first.
+    // statistics. Called once for each parameter that is not frozen, last layer first.
     pm_status (*after_gradient)(void *ctx, size_t param);
     void *ctx;
 } pm_step_hooks;
@@ -77,7 +77,7 @@ void *pm_plan_target(pm_plan *plan);
 float *pm_plan_param(pm_plan *plan, size_t param);
 
 // The block's sum after the last step: of the gradient, or, for a statistic, of the lanes' batch means or
-// population variances (divide by the number of lanes).
+// population variances (divide by the number of lanes). NULL of what is frozen.
 const float *pm_plan_gradient(const pm_plan *plan, size_t param);
 
 // Forward, loss, backward. PM_NOT_FINITE when the loss is not finite: the message names the step and the

@@ -237,7 +237,7 @@ static size_t reserve_kept(pm_plan *plan)
     for (size_t i = 0; i < plan->task_count; i++)
         RESERVE(plan->tasks[i].packed, plan->tasks[i].packed_bytes);
     for (size_t i = 0; plan->training && i < p->param_count; i++)
-        if (plan->gradient_values[i] == PM_NO_VALUE)
+        if (plan->gradient_values[i] == PM_NO_VALUE && !p->params[i].frozen)
             RESERVE(plan->gradients[i], p->params[i].count * sizeof(float));
     RESERVE(plan->tree, tree_levels * plan->tree_count * sizeof(float));
 #undef RESERVE

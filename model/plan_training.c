@@ -89,8 +89,10 @@ pm_status pm_plan_add_training(pm_plan *plan)
     if (status.code == PM_OK)
         status = pm_program_recompute(p, forward_count, plan->segments);
     for (size_t i = 0; status.code == PM_OK && i < p->param_count; i++)
-        if (p->params[i].kind == PM_PARAM_STATISTIC && plan->gradient_values[i] == PM_NO_VALUE)
-            status = pm_fail(PM_INVALID, "statistic %.64s is of a node that the loss does not depend on",
+        if (p->params[i].kind == PM_PARAM_STATISTIC && !p->params[i].frozen &&
+            plan->gradient_values[i] == PM_NO_VALUE)
+            status = pm_fail(PM_INVALID,
+                             "statistic %.64s is of a node that no gradient goes through: freeze it as well",
                              plan->graph->params[i].name);
     return status.code == PM_OK ? prune(plan) : status;
 }
@@ -103,7 +105,7 @@ static int by_task(const void *a, const void *b)
     return x->param < y->param ? -1 : x->param > y->param;
 }
 
-// Parameters are announced before the first task that reads them, statistics never.
+// Parameters are announced before the first task that reads them, statistics only where they are frozen.
 static void find_before(pm_plan *plan, bool *seen)
 {
     const pm_graph *p = plan->program;
@@ -112,7 +114,8 @@ static void find_before(pm_plan *plan, bool *seen)
         for (uint32_t i = 0; i < node->input_count; i++) {
             const int64_t param =
                 node->inputs[i] == PM_NO_VALUE ? PM_NO_PARAM : p->values[node->inputs[i]].param;
-            if (param == PM_NO_PARAM || seen[param] || p->params[param].kind == PM_PARAM_STATISTIC)
+            if (param == PM_NO_PARAM || seen[param] ||
+                (p->params[param].kind == PM_PARAM_STATISTIC && !p->params[param].frozen))
                 continue;
             seen[param] = true;
             plan->before[plan->before_count++] = (pm_event){t, (uint32_t)param};
@@ -121,19 +124,21 @@ static void find_before(pm_plan *plan, bool *seen)
 }
 
 // A gradient is complete after the task that makes it, never before the loss is known to be finite; one that
-// no task makes is zero and told last.
+// no task makes is zero and told last; of what is frozen nothing is told.
 static void find_after(pm_plan *plan)
 {
     const uint32_t last = (uint32_t)plan->task_count - 1, first = (uint32_t)plan->forward_count;
     for (uint32_t i = 0; i < plan->program->param_count; i++) {
-        plan->after[i] = (pm_event){last, i};
+        if (plan->program->params[i].frozen)
+            continue;
+        pm_event *event = &plan->after[plan->after_count++];
+        *event = (pm_event){last, i};
         const uint32_t value = plan->gradient_values[i];
         for (uint32_t t = 0; value != PM_NO_VALUE && t < plan->task_count; t++)
             for (uint32_t k = 0; k < plan->tasks[t].node->output_count; k++)
                 if (plan->tasks[t].node->outputs[k] == value)
-                    plan->after[i].task = t < first ? first : t;
+                    event->task = t < first ? first : t;
     }
-    plan->after_count = plan->program->param_count;
     qsort(plan->after, plan->after_count, sizeof *plan->after, by_task);
 }
 

@@ -319,8 +319,7 @@ static pm_status load_slice(const pm_tables *tables, const sources *s, const pm_
                        view->size, param->count * sizeof(float));
     pm_status status =
         copy_piece(view, param->name, slice->offset * sizeof(float), slice, &cut->values[index]);
-    int moments =
-        tables->specs[slice->table].statistic ? 0 : (int)pm_optimizer_moments(tables->job->optimizer.kind);
+    int moments = (int)pm_table_moments(&tables->specs[slice->table], tables->job);
     for (int m = 0; m < moments && status.code == PM_OK; m++) {
         char name[STATE_NAME_MAX];
         state_name(name, tables, slice, m);

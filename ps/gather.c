@@ -244,7 +244,7 @@ static pm_status check_piece(const pm_gather *g, const pm_message *message, uint
     if (found < 0 || !pm_steps_is_cut(&g->steps, state->clock) || state->clock > g->steps.total)
         return pm_fail(PM_INVALID, "no cut has slice %u of table %u at clock %llu", state->slice,
                        state->table, (unsigned long long)state->clock);
-    uint32_t moments = g->tables[state->table].statistic ? 0 : pm_optimizer_moments(g->job->optimizer.kind);
+    uint32_t moments = pm_table_moments(&g->tables[state->table], g->job);
     if (state->moments != moments || message->frame_count != 1 + moments)
         return pm_fail(PM_INVALID, "a piece of table %u with %u moments in %u frames; it has %u",
                        state->table, state->moments, message->frame_count, moments);

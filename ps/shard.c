@@ -52,7 +52,7 @@ static void acknowledge(pm_shard *shard, const pm_peer *to, uint64_t request)
 }
 
 static void answer(pm_shard *shard, const shard_slice *slice, const pm_peer *to, uint64_t request,
-                   uint64_t clock)
+                   uint64_t clock, bool light)
 {
     Paramill__Parameters *body = pm_proto_new(&paramill__parameters__descriptor);
     if (body) {
@@ -63,7 +63,7 @@ static void answer(pm_shard *shard, const shard_slice *slice, const pm_peer *to,
     Paramill__Header *header =
         pm_header_create(request, shard->epoch, PARAMILL__HEADER__BODY_PARAMETERS, body);
     pm_buffer *values = clock == slice->clock ? slice->values : slice->previous;
-    pm_outbox_post(&shard->outbox, PM_SHARD_PORT_PEERS, to, header, &values, 1);
+    pm_outbox_post(&shard->outbox, PM_SHARD_PORT_PEERS, to, header, &values, light ? 0 : 1);
 }
 
 // Answers those who wait for the clock that the slice has reached; the others wait on.
@@ -73,7 +73,7 @@ static void answer_waiters(pm_shard *shard, shard_slice *slice)
     for (uint32_t i = 0; i < slice->waiter_count; i++) {
         shard_waiter *w = &slice->waiters[i];
         if (w->clock <= slice->clock)
-            answer(shard, slice, &w->peer, w->request, slice->clock);
+            answer(shard, slice, &w->peer, w->request, slice->clock, w->light);
         else
             slice->waiters[left++] = *w;
     }
@@ -82,9 +82,11 @@ static void answer_waiters(pm_shard *shard, shard_slice *slice)
 
 // Remembers who waits for a clock to come. One answer serves all of a peer's pushes of one step, so a peer
 // waits once. again: who asks a second time is told that the shard lives.
-static pm_status wait_for(pm_shard *shard, shard_slice *slice, const pm_peer *from, uint64_t request,
-                          uint64_t clock, bool again, int64_t now_ms)
+static pm_status wait_for(pm_shard *shard, shard_slice *slice, const pm_peer *from,
+                          const Paramill__Header *header, uint64_t clock, bool again, int64_t now_ms)
 {
+    const uint64_t request = header->request;
+    const bool light = slice->frozen && header->body_case == PARAMILL__HEADER__BODY_PUSH;
     for (uint32_t i = 0; i < slice->waiter_count; i++) {
         shard_waiter *w = &slice->waiters[i];
         if (w->clock != clock || !pm_peer_equal(&w->peer, from))
@@ -92,6 +94,7 @@ static pm_status wait_for(pm_shard *shard, shard_slice *slice, const pm_peer *fr
         if (again)
             acknowledge(shard, from, request);
         w->request = request;
+        w->light = w->light && light;
         w->forget_ms = now_ms + WAITER_FORGET_MS;
         return pm_ok();
     }
@@ -105,7 +108,8 @@ static pm_status wait_for(pm_shard *shard, shard_slice *slice, const pm_peer *fr
         slice->waiters = waiters;
         slice->waiter_capacity = capacity;
     }
-    slice->waiters[slice->waiter_count++] = (shard_waiter){*from, request, clock, now_ms + WAITER_FORGET_MS};
+    slice->waiters[slice->waiter_count++] =
+        (shard_waiter){*from, request, clock, light, now_ms + WAITER_FORGET_MS};
     return pm_ok();
 }
 
@@ -114,14 +118,15 @@ static void want(pm_shard *shard, shard_slice *slice, const pm_peer *from, const
                  uint64_t clock, bool again, int64_t now_ms)
 {
     if (clock == slice->clock || (clock + 1 == slice->clock && slice->previous)) {
-        answer(shard, slice, from, header->request, clock);
+        answer(shard, slice, from, header->request, clock,
+               slice->frozen && header->body_case == PARAMILL__HEADER__BODY_PUSH);
         return;
     }
     pm_status status = clock < slice->clock
                            ? pm_fail(PM_STALE, "clock %llu of table %u slice %u is gone; it is at %llu",
                                      (unsigned long long)clock, slice->place->table, slice->place->slice,
                                      (unsigned long long)slice->clock)
-                           : wait_for(shard, slice, from, header->request, clock, again, now_ms);
+                           : wait_for(shard, slice, from, header, clock, again, now_ms);
     if (status.code != PM_OK)
         refuse(shard, from, header, status, slice->clock);
 }
@@ -129,10 +134,12 @@ static void want(pm_shard *shard, shard_slice *slice, const pm_peer *from, const
 static pm_status check_push(const pm_shard *shard, const shard_slice *slice, const pm_message *message)
 {
     const Paramill__Push *push = message->header->push;
-    if (message->frame_count != 1)
-        return pm_fail(PM_INVALID, "a push with %u frames; it has one", message->frame_count);
+    const uint32_t frames = slice->frozen ? 0 : 1;
+    if (message->frame_count != frames)
+        return pm_fail(PM_INVALID, "a push of table %u with %u frames; it has %u", push->table,
+                       message->frame_count, frames);
     size_t size = (size_t)slice->place->count * sizeof(float);
-    if (message->frames[0]->size != size)
+    if (frames && message->frames[0]->size != size)
         return pm_fail(PM_INVALID, "a push of %zu bytes for table %u slice %u, which has %zu",
                        message->frames[0]->size, push->table, push->slice, size);
     if (!pm_block_valid((pm_block){push->lane_first, push->lane_count}, shard->lanes))
@@ -149,7 +156,7 @@ static pm_status check_push(const pm_shard *shard, const shard_slice *slice, con
 static void finish_step(pm_shard *shard, shard_slice *slice, const pm_peer *from,
                         const Paramill__Header *header, int64_t now_ms)
 {
-    pm_status status = wait_for(shard, slice, from, header->request, slice->clock, false, now_ms);
+    pm_status status = wait_for(shard, slice, from, header, slice->clock, false, now_ms);
     if (status.code != PM_OK)
         refuse(shard, from, header, status, 0);
     answer_waiters(shard, slice);
@@ -167,7 +174,7 @@ static void handle_push(pm_shard *shard, const pm_peer *from, const pm_message *
         status = check_push(shard, slice, message);
     if (status.code == PM_OK && push->clock == slice->clock) {
         uint32_t node = pm_block_node((pm_block){push->lane_first, push->lane_count}, shard->lanes);
-        status = pm_shard_add(shard, slice, node, message->frames[0], &arrival);
+        status = pm_shard_add(shard, slice, node, slice->frozen ? NULL : message->frames[0], &arrival);
     }
     if (status.code != PM_OK) {
         refuse(shard, from, header, status, 0);

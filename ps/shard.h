@@ -22,8 +22,12 @@ typedef struct pm_table_spec {
     double momentum;      // statistic: weight of the old value
     double rate;          // parameter: factor of the learning rate
     bool decays;          // parameter: weight_decay is for it
+    bool frozen;          // values stay: pushes carry none and only move the clock, as do the answers to them
     const float *initial; // count floats
 } pm_table_spec;
+
+// How many arrays of moments a slice of the table has.
+uint32_t pm_table_moments(const pm_table_spec *table, const pm_job *job);
 
 typedef struct pm_shard_options {
     const pm_job *job;           // outlives the shard

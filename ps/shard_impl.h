@@ -14,6 +14,7 @@ enum { CUTS_KEPT = 2 };
 typedef struct shard_waiter {
     pm_peer peer;
     uint64_t request, clock;
+    bool light;        // holds the values, which are frozen: the answer is without them
     int64_t forget_ms; // a peer that died is not answered for ever
 } shard_waiter;
 
@@ -34,6 +35,7 @@ typedef struct shard_slice {
     pm_buffer *previous; // of clock - 1; NULL at the start
     pm_buffer *moments[PM_MOMENTS_MAX]; // as many as moment_count
     uint32_t moment_count;
+    bool frozen;       // the table's
     pm_lane_set in;    // nodes whose partial sums have arrived and are not yet part of a higher one
     pm_lane_set ours;  // of these, sums that were made here: only they are written to
     pm_buffer **nodes; // 2 * lanes
@@ -69,7 +71,8 @@ typedef enum shard_arrival {
     ARRIVAL_LAST       // the slice is at its next clock
 } shard_arrival;
 
-// Takes a new reference of the sum of a node. PM_UNAVAILABLE: no memory; the node did not arrive.
+// Takes a new reference of the sum of a node (NULL of a frozen table). PM_UNAVAILABLE: no memory; the node
+// did not arrive.
 pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum,
                        shard_arrival *arrival) PM_CHECKED;
 

@@ -6,6 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+uint32_t pm_table_moments(const pm_table_spec *table, const pm_job *job)
+{
+    return table->statistic || table->frozen ? 0 : pm_optimizer_moments(job->optimizer.kind);
+}
+
 static void drop_node(shard_slice *slice, uint32_t node)
 {
     pm_buffer_unref(&slice->nodes[node]);
@@ -25,6 +30,12 @@ static bool combine(pm_shard *shard, shard_slice *slice, uint32_t parent)
 {
     uint32_t left = 2 * parent, right = left + 1;
     pm_buffer *sum = NULL;
+    if (slice->frozen) {
+        drop_node(slice, left);
+        drop_node(slice, right);
+        pm_lane_set_put(&slice->in, parent);
+        return true;
+    }
     if (pm_lane_set_has(&slice->ours, left))
         sum = pm_buffer_ref(slice->nodes[left]);
     else if (pm_lane_set_has(&slice->ours, right))
@@ -69,8 +80,22 @@ static pm_buffer *next_values(pm_shard *shard, shard_slice *slice)
     return pm_pool_take(shard->pool, slice->place->count * sizeof(float));
 }
 
+// Moves a slice without values to its next clock.
+static void pass(pm_shard *shard, shard_slice *slice)
+{
+    if (!slice->previous)
+        slice->previous = pm_buffer_ref(slice->values);
+    slice->clock++;
+    shard->stats.updates++;
+    drop_node(slice, 1);
+}
+
 static bool update(pm_shard *shard, shard_slice *slice)
 {
+    if (slice->frozen) {
+        pass(shard, slice);
+        return true;
+    }
     if (!own_moments(shard, slice))
         return false;
     pm_buffer *next = next_values(shard, slice);
@@ -109,7 +134,7 @@ pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_bu
     *arrival = ARRIVAL_FIRST;
     for (uint32_t below; (below = pm_lane_set_below(&slice->in, node, shard->lanes));)
         drop_node(slice, below);
-    slice->nodes[node] = pm_buffer_ref(sum);
+    slice->nodes[node] = sum ? pm_buffer_ref(sum) : NULL;
     pm_lane_set_put(&slice->in, node);
     bool enough = true;
     for (; enough && node > 1 && pm_lane_set_has(&slice->in, node ^ 1); node = enough ? node / 2 : node)
@@ -170,7 +195,8 @@ static pm_status fill_slice(pm_shard *shard, shard_slice *slice, bool initial)
     const pm_table_spec *table = &shard->tables[slice->place->table];
     size_t size = slice->place->count * sizeof(float);
     slice->clock = shard->start_clock;
-    slice->moment_count = table->statistic ? 0 : pm_optimizer_moments(shard->job->optimizer.kind);
+    slice->moment_count = pm_table_moments(table, shard->job);
+    slice->frozen = table->frozen;
     slice->nodes = calloc(2 * (size_t)shard->lanes, sizeof *slice->nodes);
     if (!slice->nodes)
         return pm_fail(PM_NO_MEMORY, "the lanes of a slice");

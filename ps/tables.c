@@ -23,7 +23,8 @@ pm_status pm_tables_make(pm_tables *tables, const char *job_text, const char *mo
         tables->specs[t] =
             (pm_table_spec){.count = p->count,
                             .statistic = p->kind == PM_PARAM_STATISTIC,
-                            .momentum = rate == 0 ? 1 : p->momentum,
+                            .momentum = p->momentum,
+                            .frozen = p->frozen,
                             .rate = rate,
                             .decays = tables->job->optimizer.decay == PM_DECAY_ALL || p->rank > 1,
                             .initial = p->initial};

@@ -1,6 +1,7 @@
 #include "worker/evaluate.h"
 
 #include "core/arena.h"
+#include "model/losses.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -60,18 +61,53 @@ static double score_class(const float *logits, size_t outputs, int32_t target, u
     return log(sum) + logits[best] - logits[target];
 }
 
+static double softplus(double x)
+{
+    return (x > 0 ? x : 0) + log1p(exp(-fabs(x)));
+}
+
+// Against the class of a row; it is right when no other output is as large.
+static double score_ranking(const float *outputs, size_t count, int32_t class, uint64_t *correct)
+{
+    double sum = 0;
+    bool right = true;
+    for (size_t i = 0; i < count; i++) {
+        if (i == (size_t) class)
+            continue;
+        sum += softplus((double)outputs[i] - (double)outputs[class]);
+        right = right && outputs[i] < outputs[class];
+    }
+    *correct += right;
+    return count > 1 ? sum / (double)(count - 1) : 0;
+}
+
+// Against the values wanted: the mean over the outputs.
+static double score_values(pm_loss loss, const float *outputs, const float *wanted, size_t count,
+                           uint64_t *correct)
+{
+    double sum = 0;
+    bool right = loss == PM_LOSS_BINARY_CROSS_ENTROPY;
+    for (size_t i = 0; i < count; i++) {
+        const double x = (double)outputs[i], t = (double)wanted[i];
+        sum += loss == PM_LOSS_L1                     ? fabs(x - t)
+               : loss == PM_LOSS_BINARY_CROSS_ENTROPY ? softplus(x) - x * t
+                                                      : (x - t) * (x - t);
+        right = right && (x > 0) == (t > 0.5);
+    }
+    *correct += right;
+    return sum / (double)count;
+}
+
 // The loss of place i, counted over all rows.
 static double score(const pm_evaluator *e, size_t i, uint64_t *correct)
 {
-    const size_t outputs = e->shape.outputs;
-    const float *output = e->output + i * outputs;
-    if (e->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY)
-        return score_class(output, outputs, ((const int32_t *)e->targets)[i], correct);
-    const float *target = (const float *)e->targets + i * outputs;
-    double sum = 0;
-    for (size_t k = 0; k < outputs; k++)
-        sum += ((double)output[k] - target[k]) * ((double)output[k] - target[k]);
-    return sum / (double)outputs;
+    const size_t count = e->shape.outputs;
+    const float *outputs = e->output + i * count;
+    if (pm_loss_kind_of(e->loss)->target == PM_TARGET_VALUES)
+        return score_values(e->loss, outputs, (const float *)e->targets + i * count, count, correct);
+    const int32_t class = ((const int32_t *)e->targets)[i];
+    return e->loss == PM_LOSS_BPR ? score_ranking(outputs, count, class, correct)
+                                  : score_class(outputs, count, class, correct);
 }
 
 // The rows [row, end) of one lane.

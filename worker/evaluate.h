@@ -8,9 +8,8 @@
 typedef struct pm_evaluator pm_evaluator;
 
 typedef struct pm_evaluation {
-    double loss_sum;  // of all losses, along the tree of lanes: cross-entropy, or the mean of a row's squared
-                      // errors
-    uint64_t correct; // how often the largest output is the class; 0 for regression
+    double loss_sum;  // of all losses (model/losses.h), along the tree of lanes
+    uint64_t correct; // how often an output is right; 0 where the loss does not judge
     uint64_t rows;    // losses: rows, times their places
 } pm_evaluation;
 

@@ -23,6 +23,7 @@ typedef struct push {
 // push, or the one of a pull.
 typedef struct piece {
     const pm_slice *place;
+    bool frozen;        // pushes and their answers are without values
     pm_buffer *held[2]; // the values of held_clock[i]; clock c in place c % 2
     uint64_t held_clock[2];
     bool asked;
@@ -40,6 +41,7 @@ typedef struct line {
 
 struct pm_exchange {
     uint64_t *counts;
+    bool *frozen;
     uint32_t tables, lanes, request_ms;
     float **values;      // where tables are installed
     uint64_t *installed; // clock that values[t] holds
@@ -67,13 +69,16 @@ pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *
     x->lanes = options->lanes;
     x->request_ms = options->request_ms ? options->request_ms : 30000;
     x->counts = calloc(x->tables, sizeof *x->counts);
+    x->frozen = calloc(x->tables, sizeof *x->frozen);
     x->values = calloc(x->tables, sizeof *x->values);
     x->installed = calloc(x->tables, sizeof *x->installed);
     pm_status status = pm_fail(PM_NO_MEMORY, "an exchange of %u tables", x->tables);
-    if (x->counts && x->values && x->installed)
+    if (x->counts && x->frozen && x->values && x->installed)
         status = pm_pool_create(&x->pool);
     if (status.code == PM_OK) {
         memcpy(x->counts, options->counts, x->tables * sizeof *x->counts);
+        if (options->frozen)
+            memcpy(x->frozen, options->frozen, x->tables * sizeof *x->frozen);
         *exchange = x;
     } else {
         pm_exchange_destroy(&x);
@@ -119,6 +124,7 @@ void pm_exchange_destroy(pm_exchange **exchange)
     pm_outbox_free(&x->outbox);
     pm_pool_destroy(&x->pool);
     free(x->counts);
+    free(x->frozen);
     free(x->values);
     free(x->installed);
     free(x);
@@ -160,7 +166,7 @@ static void post_push(pm_exchange *x, const piece *p, const push *s)
     Paramill__Header *header = pm_header_create(p->request, x->epoch, PARAMILL__HEADER__BODY_PUSH, body);
     if (header)
         header->deadline_ms = x->request_ms;
-    pm_outbox_post(&x->outbox, p->place->shard, NULL, header, &s->sum, 1);
+    pm_outbox_post(&x->outbox, p->place->shard, NULL, header, &s->sum, p->frozen ? 0 : 1);
 }
 
 static int64_t resend_after(const pm_exchange *x, uint32_t tries)
@@ -213,9 +219,11 @@ static pm_status make_pieces(pm_exchange *x)
     if (!x->pieces)
         return pm_fail(PM_NO_MEMORY, "%u slices", size);
     x->piece_count = size;
-    for (uint32_t i = 0; i < size; i++)
+    for (uint32_t i = 0; i < size; i++) {
+        const pm_slice *place = pm_placement_slice(x->placement, i);
         x->pieces[i] =
-            (piece){.place = pm_placement_slice(x->placement, i), .held_clock = {NO_CLOCK, NO_CLOCK}};
+            (piece){.place = place, .frozen = x->frozen[place->table], .held_clock = {NO_CLOCK, NO_CLOCK}};
+    }
     return status;
 }
 
@@ -281,8 +289,10 @@ static pm_status push_piece(pm_exchange *x, piece *p, pm_block block, uint64_t c
         p->pushes = pushes;
         p->push_capacity = capacity;
     }
-    pm_buffer *sum = pm_pool_copy(x->pool, gradient + p->place->offset, p->place->count * sizeof(float));
-    if (!sum)
+    pm_buffer *sum = NULL;
+    if (!p->frozen)
+        sum = pm_pool_copy(x->pool, gradient + p->place->offset, p->place->count * sizeof(float));
+    if (!p->frozen && !sum)
         return pm_fail(PM_NO_MEMORY, "a push of table %u", p->place->table);
     p->pushes[p->push_count] = (push){block, sum};
     post_push(x, p, &p->pushes[p->push_count++]);
@@ -310,14 +320,19 @@ static pm_status take_parameters(pm_exchange *x, uint32_t shard, pm_message *mes
         return pm_fail(PM_PROTOCOL, "shard %u sends table %u slice %u, which it does not have", shard,
                        body->table, body->slice);
     piece *p = &x->pieces[index];
-    if (message->frame_count != 1 || message->frames[0]->size != p->place->count * sizeof(float))
+    const uint32_t at = body->clock % 2;
+    const bool light = p->frozen && message->frame_count == 0; // as they were a clock before
+    if (!light && (message->frame_count != 1 || message->frames[0]->size != p->place->count * sizeof(float)))
         return pm_fail(PM_PROTOCOL, "shard %u sends table %u slice %u in a frame of the wrong size", shard,
                        body->table, body->slice);
     if (!p->asked || body->clock != p->wanted)
         return pm_ok(); // the second answer to a request sent twice
-    uint32_t at = body->clock % 2;
+    if (light && !p->held[1 - at])
+        return pm_fail(PM_PROTOCOL, "shard %u sends table %u slice %u without values", shard, body->table,
+                       body->slice);
+    pm_buffer *values = pm_buffer_ref(light ? p->held[1 - at] : message->frames[0]);
     pm_buffer_unref(&p->held[at]);
-    p->held[at] = pm_buffer_ref(message->frames[0]);
+    p->held[at] = values;
     p->held_clock[at] = body->clock;
     p->asked = false;
     x->asked_count--;

@@ -22,6 +22,7 @@ typedef struct pm_exchange pm_exchange;
 
 typedef struct pm_exchange_options {
     const uint64_t *counts; // floats of each table (graph parameter), copied
+    const bool *frozen;     // of each table, copied; NULL: none is
     uint32_t tables;
     uint32_t lanes;
     uint32_t request_ms; // a shard that is silent for so long while asked is PM_TIMEOUT
@@ -43,7 +44,8 @@ pm_status pm_exchange_begin(pm_exchange *exchange, const Paramill__Directive *di
 uint32_t pm_exchange_shards(const pm_exchange *exchange);
 const char *pm_exchange_endpoint(const pm_exchange *exchange, uint32_t shard);
 
-// Sends the block's tree-summed gradient of a table; gradient (count floats of the table) is copied.
+// Sends the block's tree-summed gradient of a table; gradient (count floats of the table, NULL of a frozen
+// one, which only goes to the next clock) is copied.
 // Parameters of clock must be held. Slices that have reached clock + 1 already need no push and get none.
 pm_status pm_exchange_push(pm_exchange *exchange, uint32_t table, pm_block block, uint64_t clock,
                            const float *gradient, int64_t now_ms) PM_CHECKED;

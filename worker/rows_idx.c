@@ -1,5 +1,6 @@
 // Data sets of a pair of IDX files.
 #include "core/rng.h"
+#include "model/losses.h"
 #include "worker/idx.h"
 #include "worker/rows.h"
 
@@ -34,7 +35,8 @@ static float big_endian_float(const unsigned char *p)
 static pm_status check_classes(const source *d, const char *path)
 {
     if (d->targets.type != PM_IDX_U8 || d->targets.row_count != 1)
-        return pm_fail(PM_INVALID, "%s: softmax_cross_entropy takes one unsigned byte a row", path);
+        return pm_fail(PM_INVALID, "%s: %s takes one unsigned byte a row", path,
+                       pm_loss_kind_of(d->loss)->name);
     for (uint32_t i = 0; i < d->targets.shape[0]; i++)
         if (d->targets.values[i] >= d->outputs)
             return pm_fail(PM_INVALID, "%s: row %u has class %u; the model has %zu outputs", path, i,
@@ -55,10 +57,11 @@ static pm_status check(const source *d, const pm_job_dataset *files, const pm_ro
     if (d->features.shape[0] != d->targets.shape[0])
         return pm_fail(PM_INVALID, "%s has %u rows, %s has %u", files->features, d->features.shape[0],
                        files->targets, d->targets.shape[0]);
-    if (d->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY)
+    const pm_loss_kind *kind = pm_loss_kind_of(d->loss);
+    if (kind->target == PM_TARGET_CLASS)
         return check_classes(d, files->targets);
     if (d->targets.type != PM_IDX_F32 || d->targets.row_count != d->outputs)
-        return pm_fail(PM_INVALID, "%s: mean_squared_error takes %zu float32 values a row", files->targets,
+        return pm_fail(PM_INVALID, "%s: %s takes %zu float32 values a row", files->targets, kind->name,
                        d->outputs);
     return pm_ok();
 }
@@ -110,7 +113,7 @@ static void read_row(const pm_dataset *dataset, uint64_t row, size_t at, void *f
     if (d->permuted)
         row = pm_rng_permute(d->order, 0, row, s->features.shape[0]);
     read_floats(&s->features, row, s->byte_value, (float *)features + at * s->features.row_count);
-    if (s->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY)
+    if (pm_loss_kind_of(s->loss)->target == PM_TARGET_CLASS)
         ((int32_t *)targets)[at] = s->targets.values[row];
     else
         read_floats(&s->targets, row, s->byte_value, (float *)targets + at * s->outputs);

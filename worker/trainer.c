@@ -55,11 +55,14 @@ pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text, const char 
     if (status.code == PM_OK) {
         trainer->tables = (uint32_t)pm_graph_param_count(trainer->graph);
         trainer->counts = calloc(trainer->tables + 1, sizeof *trainer->counts);
-        if (!trainer->counts)
+        trainer->frozen = calloc(trainer->tables + 1, sizeof *trainer->frozen);
+        if (!trainer->counts || !trainer->frozen)
             status = pm_fail(PM_NO_MEMORY, "a list of tables");
     }
-    for (uint32_t i = 0; i < trainer->tables && status.code == PM_OK; i++)
+    for (uint32_t i = 0; i < trainer->tables && status.code == PM_OK; i++) {
         trainer->counts[i] = pm_graph_param(trainer->graph, i)->count;
+        trainer->frozen[i] = pm_graph_param(trainer->graph, i)->frozen;
+    }
     if (status.code == PM_OK)
         status = open_plans(trainer);
     if (status.code == PM_OK)
@@ -79,6 +82,7 @@ void pm_trainer_close(pm_trainer *trainer)
     pm_plan_destroy(&trainer->inference);
     pm_plan_destroy(&trainer->training);
     free(trainer->counts);
+    free(trainer->frozen);
     pm_graph_destroy(&trainer->graph);
     pm_job_destroy(&trainer->job);
     memset(trainer, 0, sizeof *trainer);

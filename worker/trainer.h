@@ -19,6 +19,7 @@ typedef struct pm_trainer {
     pm_sampler sampler;
     pm_row_shape shape;
     uint64_t *counts; // floats of each table
+    bool *frozen;     // of each table
     uint32_t tables;
 } pm_trainer;
 

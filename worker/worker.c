@@ -154,6 +154,7 @@ static pm_status open_job(worker *w)
         status = pm_fail(PM_INVALID, "%s has other characters here than at the coordinator",
                          pm_job_data_path(job));
     const pm_exchange_options options = {.counts = w->trainer.counts,
+                                         .frozen = w->trainer.frozen,
                                          .tables = w->trainer.tables,
                                          .lanes = job->lanes,
                                          .request_ms = job->cluster.request_ms};
@@ -191,6 +192,18 @@ static pm_status after_gradient(void *context, size_t param)
     return status;
 }
 
+// What is frozen has no gradient; its tables go along to the next clock.
+static pm_status push_frozen(worker *w)
+{
+    pm_status status = pm_ok();
+    for (uint32_t i = 0; i < w->trainer.tables && status.code == PM_OK; i++)
+        if (w->trainer.frozen[i])
+            status =
+                pm_exchange_push(w->exchange, i, w->block, w->clock, NULL, pm_now_ms(&w->options->clock));
+    flush(w);
+    return status;
+}
+
 static pm_status report(worker *w, bool evaluation, double loss, uint64_t correct, uint64_t rows)
 {
     Paramill__Report report = PARAMILL__REPORT__INIT;
@@ -222,6 +235,8 @@ static pm_status train_block(worker *w)
     const pm_step_hooks hooks = {before_param, after_gradient, w};
     pm_step step;
     pm_status status = pm_trainer_step(&w->trainer, w->clock, w->block, &hooks, &step);
+    if (status.code == PM_OK)
+        status = push_frozen(w);
     if (status.code != PM_OK)
         return status;
     uint64_t rows = (uint64_t)w->block.count * w->trainer.sampler.rows_per_lane;

@@ -88,6 +88,29 @@ with paramill.Client(f"ipc://{work}/front", "small", timeout=30) as client:
     assert client.infer(x).output.tobytes() == open(f"{work}/expected", "rb").read()
 PY
 
+# A fresh last layer of 12 outputs on a frozen network: nothing else moves, not even the statistics.
+job "$work/head.yaml" "$work/head" 1 2
+sed -i -e "s#^  onnx: .*#  onnx: $work/start.onnx\n  replace_last: {units: 12}#" \
+    -e 's/learning_rates: .*}]/learning_rates: [{match: "[sb]*", factor: 0}]/' "$work/head.yaml"
+timeout -k 5 200 "$PARAMILL" train "$work/head.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "a fresh last layer"; }
+/usr/bin/python3 - "$work/start.onnx" "$(ls -d "$work"/head/small/versions/* | tail -n 1)" <<'PY' || fail "what a fresh last layer came to"
+import sys
+import onnx
+from onnx import numpy_helper
+before = {t.name: numpy_helper.to_array(t) for t in onnx.load(sys.argv[1]).graph.initializer}
+model = onnx.load(sys.argv[2] + "/model.onnx")
+onnx.checker.check_model(sys.argv[2] + "/model.onnx")
+assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == 12
+for t in model.graph.initializer:
+    after = numpy_helper.to_array(t, sys.argv[2])
+    if t.name.startswith("head."):
+        assert after.shape[0] == 12 and (after != 0).any(), t.name
+    else:
+        assert (after == before[t.name]).all(), t.name
+PY
+last=$(sed -n 's/^validation.*accuracy \([0-9.]*\).*/\1/p' "$work/log" | tail -n 1)
+python3 -c "import sys; sys.exit(not $last > 0.5)" || { cat "$work/log"; fail "a fresh last layer learns to $last"; }
+
 head -c 2000 "$work/start.onnx" >"$work/short.onnx"
 sed "s#start.onnx#short.onnx#" "$work/one.yaml" >"$work/bad.yaml"
 if "$PARAMILL" train "$work/bad.yaml" >"$work/log" 2>&1; then fail "a truncated model"; fi

@@ -196,7 +196,10 @@ static void kill_node(cluster *c, node *n)
 
 static void make_role(cluster *c, node *n)
 {
-    const pm_exchange_options exchange = {COUNTS, TABLES, c->job.lanes, c->job.cluster.request_ms};
+    bool frozen[TABLES];
+    for (uint32_t t = 0; t < TABLES; t++)
+        frozen[t] = c->tables[t].frozen;
+    const pm_exchange_options exchange = {COUNTS, frozen, TABLES, c->job.lanes, c->job.cluster.request_ms};
     const pm_gather_options gather = {&c->job, c->tables, TABLES};
     if (n->role == PARAMILL__ROLE__ROLE_SERVER)
         for (uint32_t s = 0; s < c->job.cluster.shards_per_server; s++) {
@@ -305,7 +308,8 @@ static void finish_block(cluster *c, node *n, uint64_t number)
         if (!is_ok(c, pm_exchange_install(n->exchange, t, n->clock)))
             return;
         block_gradient(n->values[t], t, n->clock, n->block, sum);
-        is_ok(c, pm_exchange_push(n->exchange, t, n->block, n->clock, sum, c->w.now_ms));
+        is_ok(c, pm_exchange_push(n->exchange, t, n->block, n->clock, c->tables[t].frozen ? NULL : sum,
+                                  c->w.now_ms));
     }
     report.clock = n->clock;
     report.lane_first = n->block.first;

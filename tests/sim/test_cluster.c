@@ -40,10 +40,12 @@ static void make_job(cluster *c, world *w)
                     .request_ms = 30000},
         .checkpoint = {.every_steps = (uint32_t)below(w, 6)},
     };
+    const bool freezes = below(w, 2);
     for (uint32_t t = 0; t < TABLES; t++) {
         for (uint64_t i = 0; i < COUNTS[t]; i++)
             c->initial[t][i] = (float)(int32_t)(t * 1000 + i * 37 % 101 - 50) * 0.01f;
-        c->tables[t] = (pm_table_spec){COUNTS[t], t == 1, 0.9, 1, true, c->initial[t]};
+        c->tables[t] =
+            (pm_table_spec){COUNTS[t], t == 1, 0.9, 1, true, t == TABLES - 1 && freezes, c->initial[t]};
     }
 }
 
@@ -57,6 +59,8 @@ static void reference(const cluster *c, uint64_t steps, float values[TABLES][64]
     for (uint64_t s = 0; s < steps; s++)
         for (uint32_t t = 0; t < TABLES; t++) {
             float sum[64], next[64];
+            if (c->tables[t].frozen)
+                continue;
             memcpy(sum, zero, sizeof sum);
             block_gradient(values[t], t, s, (pm_block){0, c->job.lanes}, sum);
             pm_update update = {COUNTS[t], true, sum, values[t], next, {moments[t][0], moments[t][1]}};

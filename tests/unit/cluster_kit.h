@@ -81,7 +81,8 @@ static inline pm_message kit_push(uint64_t request, uint64_t epoch, uint32_t tab
     push->lane_count = count;
     push->placement = epoch;
     pm_message message = {.header = pm_header_create(request, epoch, PARAMILL__HEADER__BODY_PUSH, push)};
-    ok(pm_message_add(&message, pm_buffer_copy(values, floats * sizeof(float))));
+    if (values)
+        ok(pm_message_add(&message, pm_buffer_copy(values, floats * sizeof(float))));
     return message;
 }
 

@@ -63,10 +63,11 @@ static inline void gradients_check(pm_graph *graph, pm_loss loss)
     float **gradients = calloc(count + 1, sizeof *gradients);
     for (size_t i = 0; i < count; i++) {
         gradients[i] = malloc(pm_graph_param(graph, i)->count * sizeof(float));
-        memcpy(gradients[i], pm_plan_gradient(plan, i), pm_graph_param(graph, i)->count * sizeof(float));
+        if (!pm_graph_param(graph, i)->frozen)
+            memcpy(gradients[i], pm_plan_gradient(plan, i), pm_graph_param(graph, i)->count * sizeof(float));
     }
     for (size_t i = 0; i < count; i++) {
-        if (pm_graph_param(graph, i)->kind == PM_PARAM_TRAINED)
+        if (pm_graph_param(graph, i)->kind == PM_PARAM_TRAINED && !pm_graph_param(graph, i)->frozen)
             gradients_check_param(plan, graph, i, gradients[i]);
         free(gradients[i]);
     }

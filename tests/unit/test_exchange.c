@@ -14,7 +14,7 @@ typedef struct kit {
 static kit make(void)
 {
     kit k = {0};
-    const pm_exchange_options options = {COUNTS, 2, LANES, 30000};
+    const pm_exchange_options options = {COUNTS, NULL, 2, LANES, 30000};
     ok(pm_exchange_create(&k.x, &options));
     for (uint32_t t = 0; t < 2; t++) {
         k.values[t] = calloc(COUNTS[t], sizeof(float));
@@ -66,6 +66,37 @@ static uint32_t answer(kit *k, float value)
     }
     pm_outbox_clear(out);
     return count;
+}
+
+Test(exchange, a_frozen_table_is_pulled_once_and_pushed_without_values)
+{
+    pm_exchange *x = NULL;
+    float values[3] = {0};
+    const pm_exchange_options options = {(const uint64_t[]){3}, (const bool[]){true}, 1, LANES, 30000};
+    ok(pm_exchange_create(&x, &options));
+    pm_exchange_bind(x, 0, values);
+    Paramill__Directive *d = kit_directive(PARAMILL__DIRECTIVE__VERB__RUN, 3, 1, LANES);
+    ok(pm_exchange_begin(x, d, 0, 0));
+    paramill__directive__free_unpacked(d, NULL);
+    pm_message m = parameters(0, 0, 0, 7, 3);
+    ok(pm_exchange_handle(x, 0, &m, 0));
+    pm_message_clear(&m);
+    pm_outbox_clear(pm_exchange_outbox(x));
+    for (uint64_t clock = 0; clock < 3; clock++) {
+        ok(pm_exchange_install(x, 0, clock));
+        cr_assert_eq(values[2], 7);
+        ok(pm_exchange_push(x, 0, (pm_block){0, LANES}, clock, NULL, 0));
+        cr_assert_eq(pm_exchange_outbox(x)->count, 1);
+        cr_assert_eq(pm_exchange_outbox(x)->posts[0].message.frame_count, 0);
+        pm_outbox_clear(pm_exchange_outbox(x));
+        Paramill__Parameters *body = pm_proto_new(&paramill__parameters__descriptor);
+        body->clock = clock + 1;
+        m = (pm_message){.header = pm_header_create(1, 3, PARAMILL__HEADER__BODY_PARAMETERS, body)};
+        ok(pm_exchange_handle(x, 0, &m, 0));
+        pm_message_clear(&m);
+        cr_assert(pm_exchange_done(x, clock + 1));
+    }
+    pm_exchange_destroy(&x);
 }
 
 Test(exchange, begins_by_pulling_every_slice_from_its_shard)

@@ -6,7 +6,7 @@
 enum { LANES = 4, FLOATS = 3 };
 
 static const float INITIAL[FLOATS] = {10, 20, 30};
-static const pm_table_spec TABLE = {FLOATS, false, 0, 1, true, INITIAL};
+static const pm_table_spec TABLE = {FLOATS, false, 0, 1, true, false, INITIAL};
 
 static pm_shard *make_of(const pm_table_spec *table, const pm_job *job, uint64_t restore_version)
 {
@@ -95,6 +95,38 @@ Test(shard, the_last_lane_makes_the_step_and_answers_all)
     cr_assert_eq(s.clock, 1);
     cr_assert_eq(s.values[0], 10 - 7);
     cr_assert_eq(pm_shard_clock(shard), 1);
+    pm_shard_destroy(&shard);
+}
+
+Test(shard, a_frozen_table_moves_by_pushes_without_values)
+{
+    pm_job job = kit_job(LANES, 1, 1);
+    pm_table_spec table = TABLE;
+    table.frozen = true;
+    job.optimizer.kind = PM_OPTIMIZER_ADAM; // of whose moments a frozen table has none
+    pm_shard *shard = make_of(&table, &job, 0);
+    push(shard, 1, 0, 0, 4, 4);
+    cr_assert_eq(take(shard).code, PM_INVALID, "a push with values");
+    say(shard, 1, kit_push(7, 1, 0, 0, 0, 0, 2, NULL, 0));
+    say(shard, 3, kit_pull(9, 1, 0, 0, 1));
+    cr_assert_eq(pm_shard_outbox(shard)->count, 0);
+    say(shard, 2, kit_push(8, 1, 0, 0, 0, 2, 2, NULL, 0));
+    uint32_t light = 0;
+    pm_outbox *out = pm_shard_outbox(shard);
+    for (size_t i = 0; i < out->count; i++) {
+        const pm_message *m = &out->posts[i].message;
+        if (m->header->body_case != PARAMILL__HEADER__BODY_PARAMETERS)
+            continue;
+        cr_assert_eq(m->header->parameters->clock, 1);
+        light += m->frame_count == 0;
+        if (m->frame_count == 1)
+            cr_assert_arr_eq(m->frames[0]->data, INITIAL, sizeof INITIAL, "who pulls gets them");
+    }
+    cr_assert_eq(light, 2, "who pushes has them");
+    cr_assert_eq(pm_shard_clock(shard), 1);
+    pm_outbox_clear(out);
+    say(shard, 3, kit_pull(10, 1, 0, 0, 0));
+    cr_assert_arr_eq(take(shard).values, INITIAL, sizeof INITIAL, "the clock before is there as well");
     pm_shard_destroy(&shard);
 }
 
