@@ -1,5 +1,6 @@
 #include "model/onnx_upgrade.h"
 
+#include "model/convert.h"
 #include "model/onnx.h"
 
 #include <string.h>
@@ -76,7 +77,7 @@ bool pm_onnx_can_upgrade(const pm_graph *graph)
     return true;
 }
 
-const pm_tensor *pm_onnx_attribute_tensor(const pm_attribute *attribute, pm_region *region)
+const pm_tensor *pm_onnx_attribute_tensor(const pm_attribute *attribute, pm_type type, pm_region *region)
 {
     const bool list = attribute->type == PM_ATTRIBUTE_INTS || attribute->type == PM_ATTRIBUTE_FLOATS;
     const bool number = attribute->type == PM_ATTRIBUTE_FLOAT || attribute->type == PM_ATTRIBUTE_FLOATS;
@@ -88,6 +89,14 @@ const pm_tensor *pm_onnx_attribute_tensor(const pm_attribute *attribute, pm_regi
                         .count = list ? attribute->count : 1};
     if (!scalar)
         tensor.shape[0] = (int64_t)tensor.count;
+    if (scalar && type != PM_TYPE_NONE) {
+        void *data = pm_region_alloc(region, sizeof(int64_t));
+        tensor.type = type;
+        tensor.data = data;
+        if (data)
+            pm_convert_cast(PM_TYPE_F32, &attribute->f, type, data, 1);
+        return data ? pm_region_copy(region, &tensor, sizeof tensor) : NULL;
+    }
     tensor.data = pm_region_copy(region, number ? (const void *)floats : ints, pm_tensor_bytes(&tensor));
     return tensor.data ? pm_region_copy(region, &tensor, sizeof tensor) : NULL;
 }

@@ -24,5 +24,6 @@ bool pm_onnx_softmax_changes(const pm_graph *graph, const pm_node *node);
 // coordinates, cut to the lower neighbour.
 bool pm_onnx_is_old_resize(const pm_node *node);
 
-// The attribute's value as a tensor: a number of float32 or a list, in region; NULL when out of memory.
-const pm_tensor *pm_onnx_attribute_tensor(const pm_attribute *attribute, pm_region *region);
+// The attribute's value as a tensor in region: a number of the type (float32 where it is none), or a list.
+// NULL when out of memory.
+const pm_tensor *pm_onnx_attribute_tensor(const pm_attribute *attribute, pm_type type, pm_region *region);

@@ -93,7 +93,8 @@ static void added_name(const writer *w, const pm_node *node, const char *role, c
 // Writes the attribute as a constant and gives its name to the input where it goes.
 static void move_attribute(writer *w, const pm_node *node, const pm_attribute *attribute, char *name)
 {
-    const pm_tensor *tensor = pm_onnx_attribute_tensor(attribute, w->region);
+    const pm_value *x = &w->graph->values[node->inputs[0]];
+    const pm_tensor *tensor = pm_onnx_attribute_tensor(attribute, x->tensor.type, w->region);
     added_name(w, node, attribute->name, name);
     w->out.failed = w->out.failed || !tensor;
     if (tensor)

@@ -89,13 +89,16 @@ Test(onnx_upgrade, numbers_become_scalars_and_lists_vectors)
     pm_region *region = pm_region_create();
     const pm_attribute number = pm_attribute_float("min", 2.5f), one = pm_attribute_int("k", 3),
                        list = pm_attribute_ints("axes", (const int64_t[]){0, -1}, 2);
-    const pm_tensor *a = pm_onnx_attribute_tensor(&number, region),
-                    *b = pm_onnx_attribute_tensor(&one, region), *c = pm_onnx_attribute_tensor(&list, region);
+    const pm_tensor *a = pm_onnx_attribute_tensor(&number, PM_TYPE_NONE, region),
+                    *b = pm_onnx_attribute_tensor(&one, PM_TYPE_F64, region),
+                    *c = pm_onnx_attribute_tensor(&list, PM_TYPE_I32, region);
     cr_assert(a->type == PM_TYPE_F32 && a->rank == 0 && a->count == 1);
     cr_assert_eq(*(const float *)a->data, 2.5f);
     cr_assert(b->type == PM_TYPE_I64 && b->rank == 1 && b->shape[0] == 1);
     cr_assert_eq(*(const int64_t *)b->data, 3);
     cr_assert(c->rank == 1 && c->shape[0] == 2 && ((const int64_t *)c->data)[1] == -1);
+    const pm_tensor *d = pm_onnx_attribute_tensor(&number, PM_TYPE_F64, region);
+    cr_assert(d->type == PM_TYPE_F64 && *(const double *)d->data == 2.5);
     pm_region_destroy(&region);
 }
 
