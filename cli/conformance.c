@@ -1,6 +1,7 @@
 // paramill conformance DIR: runs the cases of the ONNX backend suite found below DIR (folders with model.onnx
 // and test_data_set_N/{input,output}_N.pb) and holds the answers against theirs.
 #include "cli/commands.h"
+#include "cli/round_trip.h"
 #include "core/text.h"
 #include "model/evaluate.h"
 
@@ -43,7 +44,7 @@ typedef struct tally {
 } tally;
 
 typedef struct run {
-    const char *only;
+    const char *only, *write; // write: a folder for what passed, or NULL
     bool list;
     unsigned counts[OUTCOMES];
     tally operators[MAX_OPERATORS];
@@ -143,7 +144,8 @@ static verdict compare(const pm_tensor *got, const pm_tensor *wanted, size_t ind
     return judge(PASSED, "");
 }
 
-static verdict run_set(const char *set, const char *model, size_t size, pm_region *region)
+// Where a set's model and tensors go; NULL: nowhere.
+static verdict run_set(const char *set, const char *model, size_t size, const char *out, pm_region *region)
 {
     pm_tensor inputs[MAX_PORTS], wanted[MAX_PORTS], *got = NULL;
     size_t input_count = 0, wanted_count = 0, got_count = 0;
@@ -163,10 +165,12 @@ static verdict run_set(const char *set, const char *model, size_t size, pm_regio
         if (v.outcome != PASSED)
             return v;
     }
-    return judge(PASSED, "");
+    if (out)
+        status = pm_round_trip_write(out, model, size, inputs, input_count, got, got_count);
+    return status.code == PM_OK ? judge(PASSED, "") : judge(WRONG, status.message);
 }
 
-static verdict run_case(const char *folder, const char *model, size_t size)
+static verdict run_case(const char *folder, const char *model, size_t size, const char *out)
 {
     unsigned sets = 0;
     for (;; sets++) {
@@ -175,7 +179,8 @@ static verdict run_case(const char *folder, const char *model, size_t size)
         if (access(set, R_OK) != 0)
             break;
         pm_region *region = pm_region_create();
-        const verdict v = region ? run_set(set, model, size, region) : judge(CRASHED, "out of memory");
+        const verdict v = region ? run_set(set, model, size, sets == 0 ? out : NULL, region)
+                                 : judge(CRASHED, "out of memory");
         pm_region_destroy(&region);
         if (v.outcome != PASSED)
             return v;
@@ -184,7 +189,7 @@ static verdict run_case(const char *folder, const char *model, size_t size)
 }
 
 // A process of its own, so that one case cannot take the others with it.
-static verdict run_apart(const char *folder, const char *model, size_t size)
+static verdict run_apart(const char *folder, const char *model, size_t size, const char *out)
 {
     int ends[2], state = 0;
     verdict v = judge(CRASHED, "no process");
@@ -195,7 +200,7 @@ static verdict run_apart(const char *folder, const char *model, size_t size)
     if (child == 0) {
         close(ends[0]);
         alarm(CASE_SECONDS);
-        v = run_case(folder, model, size);
+        v = run_case(folder, model, size, out);
         _exit(write(ends[1], &v, sizeof v) == (ssize_t)sizeof v ? 0 : 1);
     }
     close(ends[1]);
@@ -242,8 +247,10 @@ static pm_status visit_case(run *r, const char *folder, const char *name)
     for (size_t i = 0; i < sizeof CONTRADICTIONS / sizeof CONTRADICTIONS[0]; i++)
         if (strcmp(name, CONTRADICTIONS[i].name) == 0)
             v = judge(REFUSED, CONTRADICTIONS[i].why);
+    if (r->write)
+        snprintf(path, sizeof path, "%s/%s", r->write, name);
     if (v.outcome == PASSED)
-        v = run_apart(folder, model, size);
+        v = run_apart(folder, model, size, r->write ? path : NULL);
     free(model);
     r->counts[v.outcome]++;
     for (size_t i = 0; i < r->operator_count; i++)
@@ -310,17 +317,20 @@ static int usage(FILE *stream, int code)
 {
     fprintf(
         stream,
-        "usage: paramill conformance DIR [--list] [--only PATTERN]\n\n"
+        "usage: paramill conformance DIR [--list] [--only PATTERN] [--write OUT]\n\n"
         "Runs the ONNX backend cases below DIR, such as /usr/share/libonnx-testdata/data/node of Debian's\n"
         "libonnx-testdata, and prints passed, failed and unsupported cases by operator.\n\n"
         "  --list          print every case, with why it is not passed\n"
-        "  --only PATTERN  only cases whose folder's name matches, such as 'test_conv*'\n");
+        "  --only PATTERN  only cases whose folder's name matches, such as 'test_conv*'\n"
+        "  --write OUT     write each model that passed as this engine exports it, with the inputs and "
+        "outputs of\n"
+        "                  its first set, into OUT/CASE\n");
     return code;
 }
 
 int pm_cli_conformance(int argc, char **argv)
 {
-    const char *folder = NULL, *only = NULL;
+    const char *folder = NULL, *only = NULL, *write_to = NULL;
     bool list = false;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--help"))
@@ -329,6 +339,8 @@ int pm_cli_conformance(int argc, char **argv)
             list = true;
         else if (!strcmp(argv[i], "--only") && i + 1 < argc)
             only = argv[++i];
+        else if (!strcmp(argv[i], "--write") && i + 1 < argc)
+            write_to = argv[++i];
         else if (argv[i][0] != '-' && !folder)
             folder = argv[i];
         else
@@ -341,6 +353,7 @@ int pm_cli_conformance(int argc, char **argv)
     int code = 1;
     if (r) {
         r->only = only;
+        r->write = write_to;
         r->list = list;
         status = visit(r, folder, folder, 0);
         if (status.code == PM_OK)

@@ -3,10 +3,13 @@
 #include "model/kernels.h"
 
 #include <blis.h>
-#include <cpuid.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 // BLIS 0.9 chooses by CPU model and takes its slow generic kernels on a CPU newer than itself. So the
 // contexts are looked up by feature here, and BLIS_ARCH_TYPE (a number, not a name) is set for what BLIS
@@ -15,6 +18,7 @@ typedef struct kernel_set {
     cntx_t *row_context;   // for products whose m depends on the batch: by n and k alone
     cntx_t *small_context; // for fixed shapes, with the small-matrix path
     cntx_t *large_context; // for large fixed shapes, and rows of many columns
+    arch_t large;
     bool generic_on_avx2;
     char name[64];
 } kernel_set;
@@ -22,6 +26,7 @@ typedef struct kernel_set {
 static kernel_set set; // written once by choose(), read-only afterwards
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+#if defined(__x86_64__)
 // 512-bit units at full width: Intel, and AMD from family 26 on. Before that AMD splits them in two, and the
 // 256-bit kernels, which have a smaller tile, are never slower.
 static bool wide_vectors(void)
@@ -36,19 +41,14 @@ static bool wide_vectors(void)
     return family >= 26;
 }
 
-static void choose(void)
+// The set goes with the vectors of the other kernels.
+static void choose_contexts(const char *vectors)
 {
-    const char *vectors = pm_kernels_get()->name;
-    __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    bool avx512 = !strcmp(vectors, "avx512"), avx2 = avx512 || !strcmp(vectors, "avx2");
     arch_t wanted = avx512 && wide_vectors() ? BLIS_ARCH_SKX : avx2 ? BLIS_ARCH_HASWELL : BLIS_ARCH_GENERIC;
-    if (avx2) {
-        char number[16];
-        snprintf(number, sizeof number, "%d", (int)wanted);
-        (void)setenv("BLIS_ARCH_TYPE", number, 0);
-    }
+    char number[16];
+    snprintf(number, sizeof number, "%d", (int)wanted);
+    (void)setenv("BLIS_ARCH_TYPE", number, 0);
     bli_init();
     arch_t decided = bli_arch_query_id();
     set.generic_on_avx2 = avx2 && decided == BLIS_ARCH_GENERIC;
@@ -58,7 +58,23 @@ static void choose(void)
     set.small_context = bli_gks_lookup_nat_cntx(small);
     set.large_context = bli_gks_lookup_nat_cntx(large);
     set.row_context = bli_gks_lookup_nat_cntx(small == BLIS_ARCH_ZEN3 ? BLIS_ARCH_HASWELL : decided);
-    snprintf(set.name, sizeof set.name, "%s+blis-%s", vectors, bli_arch_string(large));
+    set.large = large;
+}
+#else
+static void choose_contexts(const char *vectors)
+{
+    (void)vectors;
+    bli_init();
+    set.large = bli_arch_query_id();
+    set.small_context = set.large_context = set.row_context = bli_gks_lookup_nat_cntx(set.large);
+}
+#endif
+
+static void choose(void)
+{
+    const char *vectors = pm_kernels_get()->name;
+    choose_contexts(vectors);
+    snprintf(set.name, sizeof set.name, "%s+blis-%s", vectors, bli_arch_string(set.large));
 }
 
 const char *pm_kernel_set(void)
@@ -73,7 +89,7 @@ pm_status pm_blas_check(void)
     if (set.generic_on_avx2)
         return pm_fail(PM_UNSUPPORTED,
                        "BLIS runs its generic kernels on a CPU with AVX2: unset BLIS_ARCH_TYPE");
-    return pm_ok();
+    return pm_kernels_check();
 }
 
 void pm_product_run(const pm_product *p)

@@ -6,12 +6,14 @@
 typedef struct pm_conv {
     const pm_window *window;
     size_t images;
-    const float *x;      // (images, channels, height, width); for the input's gradient (images, outputs)
-    const float *weight; // (out_channels, channels, kernel_h, kernel_w)
-    const float *packed; // weight as pm_conv_channels_pack leaves it; NULL: not packed
-    const float *bias;   // (out_channels); NULL: none
-    bool relu;           // the rectifier over the forward pass's y
-    float *y;            // (images, outputs); for a gradient what it is of
+    const float *x;        // (images, channels, height, width); for the input's gradient (images, outputs)
+    const float *weight;   // (out_channels, channels, kernel_h, kernel_w)
+    const float *packed;   // weight as pm_conv_channels_pack leaves it; NULL: not packed
+    const float *bias;     // (out_channels); NULL: none
+    bool relu;             // the rectifier over the forward pass's y
+    const pm_window *pool; // by channels: the largest of whole windows over that, side by side; NULL: no pool
+    float *y;              // (images, outputs) or pooled; for a gradient what it is of
+    int32_t *where;        // as y: the index in its plane of each largest; NULL when not wanted
     void *scratch;
 } pm_conv;
 
@@ -31,7 +33,7 @@ size_t pm_conv_channels_packed(const pm_kernels *kernels, const pm_window *w);
 void pm_conv_channels_pack(const pm_kernels *kernels, const pm_window *w, const float *weight, float *packed);
 
 // Bytes of scratch for each pass.
-size_t pm_conv_channels_bytes(const pm_kernels *kernels, const pm_window *w);
+size_t pm_conv_channels_bytes(const pm_kernels *kernels, const pm_window *w, const pm_window *pool);
 size_t pm_conv_channels_input_bytes(const pm_kernels *kernels, const pm_window *w);
 size_t pm_conv_channels_weight_bytes(const pm_kernels *kernels, const pm_window *w);
 

@@ -21,6 +21,7 @@ typedef struct extents {
     size_t rows, pixels;        // of the output that are made together
     size_t padded_width, plane; // of the padded image
     size_t padded_count;        // 0: nothing is padded, the image is read in place
+    size_t pooled;              // pixels of the pool over the output; 0: no pool
 } extents;
 
 static extents extents_of(const pm_kernels *kernels, const pm_window *w, size_t pixels)
@@ -41,6 +42,20 @@ static extents extents_of(const pm_kernels *kernels, const pm_window *w, size_t 
     return e;
 }
 
+// For a pool over the output: rows in whole windows, none that no window sees.
+static extents extents_pooled(const pm_kernels *kernels, const pm_window *w, const pm_window *pool)
+{
+    extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    if (!pool)
+        return e;
+    const size_t window = (size_t)pool->kernel_h;
+    e.height = (size_t)pool->out_height * window;
+    e.rows = e.rows < window ? window : e.rows / window * window;
+    e.pixels = e.rows * e.width;
+    e.pooled = (size_t)(pool->out_height * pool->out_width);
+    return e;
+}
+
 // The scratch of a pass.
 typedef struct views {
     float *padded;
@@ -49,23 +64,31 @@ typedef struct views {
     size_t *steps;   // (depth): of each window element
     size_t *offsets; // (pixels): of each pixel that is made
     size_t *rows;    // of packed panels: (depth), or (pixels)
+    float *pooled;   // (pooled, stride)
+    int32_t *where;
 } views;
 
 // Carves the views out of memory and returns the bytes taken; with no memory only the bytes count.
 static size_t carve(unsigned char *memory, const extents *e, size_t wide, size_t packed, size_t rows,
                     views *v)
 {
-    const size_t bytes[] = {e->padded_count * sizeof(float), wide * sizeof(float),
-                            packed * sizeof(float),          e->depth * sizeof(size_t),
-                            e->pixels * sizeof(size_t),      rows * sizeof(size_t)};
-    void *places[6] = {0};
+    const size_t bytes[] = {e->padded_count * sizeof(float),
+                            wide * sizeof(float),
+                            packed * sizeof(float),
+                            e->depth * sizeof(size_t),
+                            e->pixels * sizeof(size_t),
+                            rows * sizeof(size_t),
+                            e->pooled * e->stride * sizeof(float),
+                            e->pooled * e->stride * sizeof(int32_t)};
+    enum { COUNT = sizeof bytes / sizeof *bytes };
+    void *places[COUNT] = {0};
     size_t total = 0;
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < COUNT; i++) {
         places[i] = memory ? memory + total : NULL;
         total += pm_align(bytes[i]);
     }
     if (memory)
-        *v = (views){places[0], places[1], places[2], places[3], places[4], places[5]};
+        *v = (views){places[0], places[1], places[2], places[3], places[4], places[5], places[6], places[7]};
     return total;
 }
 
@@ -128,10 +151,41 @@ static size_t carve_forward(unsigned char *memory, const extents *e, size_t more
     return carve(memory, e, e->pixels * e->stride, more, e->depth, v);
 }
 
-size_t pm_conv_channels_bytes(const pm_kernels *kernels, const pm_window *w)
+size_t pm_conv_channels_bytes(const pm_kernels *kernels, const pm_window *w, const pm_window *pool)
 {
-    const extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    const extents e = extents_pooled(kernels, w, pool);
     return carve_forward(NULL, &e, e.depth * e.stride, NULL);
+}
+
+// Pools the rows of the output from row on that are in v->wide.
+static void pool_rows(const pm_kernels *kernels, const pm_conv *c, const extents *e, const views *v,
+                      size_t row, size_t rows)
+{
+    const size_t window = (size_t)c->pool->kernel_h, outputs = (size_t)c->pool->out_width;
+    for (size_t r = 0; r < rows; r += window) {
+        const size_t at = (row + r) / window * outputs * e->stride;
+        kernels->max_channels(&(pm_channel_pool){.channels = e->outputs,
+                                                 .stride = e->stride,
+                                                 .kernel_h = window,
+                                                 .kernel_w = (size_t)c->pool->kernel_w,
+                                                 .outputs = outputs,
+                                                 .width = e->width,
+                                                 .x = v->wide + r * e->width * e->stride,
+                                                 .y = v->pooled + at,
+                                                 .where = c->where ? v->where + at : NULL,
+                                                 .first = (int32_t)((row + r) * e->width)});
+    }
+}
+
+// The pooled image, turned over into planes. Indices are moved as floats are: bytes.
+static void store_pooled(const pm_kernels *kernels, const pm_conv *c, const extents *e, const views *v,
+                         size_t image)
+{
+    const size_t at = image * e->outputs * e->pooled;
+    kernels->transpose(v->pooled, e->pooled, e->outputs, e->stride, c->y + at, e->pooled);
+    if (c->where)
+        kernels->transpose((const float *)(const void *)v->where, e->pooled, e->outputs, e->stride,
+                           (float *)(void *)(c->where + at), e->pooled);
 }
 
 static void run_forward(const pm_kernels *kernels, const pm_conv *c, const extents *e, const views *v,
@@ -154,19 +208,25 @@ static void run_forward(const pm_kernels *kernels, const pm_conv *c, const exten
                         .relu = c->relu};
     for (size_t i = 0; i < c->images; i++) {
         const float *image = pad(w, e, c->x + i * image_count(w), v->padded);
-        float *y = c->y + i * e->outputs * e->area;
+        float *y = c->pool ? NULL : c->y + i * e->outputs * e->area;
         for (size_t row = 0; row < e->height; row += e->rows) {
             product.a = image + row * (size_t)w->stride_h * e->padded_width;
-            product.rows = (e->height - row < e->rows ? e->height - row : e->rows) * e->width;
+            const size_t rows = e->height - row < e->rows ? e->height - row : e->rows;
+            product.rows = rows * e->width;
             kernels->panel_product(&product);
-            kernels->transpose(v->wide, product.rows, e->outputs, e->stride, y + row * e->width, e->area);
+            if (c->pool)
+                pool_rows(kernels, c, e, v, row, rows);
+            else
+                kernels->transpose(v->wide, product.rows, e->outputs, e->stride, y + row * e->width, e->area);
         }
+        if (c->pool)
+            store_pooled(kernels, c, e, v, i);
     }
 }
 
 void pm_conv_channels(const pm_kernels *kernels, const pm_conv *c)
 {
-    const extents e = extents_of(kernels, c->window, FORWARD_PIXELS);
+    const extents e = extents_pooled(kernels, c->window, c->pool);
     views v = {0};
     (void)carve_forward(c->scratch, &e, e.depth * e.stride, &v);
     if (!c->packed)

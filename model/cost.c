@@ -32,6 +32,14 @@ static uint64_t cost_conv(const pm_task *task)
     return multiply_adds(task->out[0]->count, pm_extent(weight, 1, weight->rank)) + bias;
 }
 
+// (x, weight) with the largest of windows of its output.
+static uint64_t cost_conv_pool(const pm_task *task)
+{
+    uint32_t rank = 0;
+    const int64_t *kernel = pm_node_ints(task->node, "pool", &rank);
+    return (uint64_t)(kernel[0] * kernel[1]) * (cost_conv(task) + task->out[0]->count);
+}
+
 // weight (in, out / group, window): each input is spread over all but the first extent.
 static uint64_t cost_conv_transpose(const pm_task *task)
 {
@@ -98,6 +106,7 @@ static const struct {
     {"Gemm", cost_gemm},
     {"MatMul", cost_matmul},
     {"Conv", cost_conv},
+    {"ConvPool", cost_conv_pool},
     {"ConvTranspose", cost_conv_transpose},
     {"ConvInputGrad", cost_input_grad},
     {"ConvWeightGrad", cost_weight_grad},

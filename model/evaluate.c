@@ -165,3 +165,21 @@ pm_status pm_evaluate_onnx(const void *bytes, size_t size, const pm_tensor *inpu
     pm_graph_destroy(&graph);
     return status;
 }
+
+pm_status pm_onnx_rewrite(const void *bytes, size_t size, const pm_tensor *inputs, size_t input_count,
+                          const pm_tensor *outputs, size_t output_count, pm_buffer **onnx)
+{
+    pm_graph *graph = NULL;
+    pm_status status = pm_onnx_graph_read(&graph, bytes, size, inputs, input_count);
+    if (status.code == PM_OK && graph->output_count != output_count)
+        status = pm_fail(PM_INVALID, "%zu outputs, the model has %zu", output_count, graph->output_count);
+    for (size_t i = 0; status.code == PM_OK && i < output_count; i++) {
+        pm_tensor *declared = &graph->values[graph->outputs[i]].tensor;
+        if (declared->type == PM_TYPE_NONE)
+            *declared = outputs[i];
+    }
+    if (status.code == PM_OK)
+        status = pm_graph_write_onnx(graph, "", NULL, onnx);
+    pm_graph_destroy(&graph);
+    return status;
+}

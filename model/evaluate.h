@@ -1,6 +1,7 @@
 #pragma once
 // One evaluation of an ONNX model on given inputs, whose shapes and types are theirs, not a batch's: what the
 // conformance suite asks for. The graph is planned as one lane; every refusal comes before anything runs.
+#include "core/buffer.h"
 #include "model/region.h"
 #include "model/tensor.h"
 
@@ -22,3 +23,8 @@ pm_status pm_onnx_check_ports(const void *bytes, size_t size) PM_CHECKED;
 // (*output_count), elements and all in region.
 pm_status pm_evaluate_onnx(const void *bytes, size_t size, const pm_tensor *inputs, size_t input_count,
                            pm_region *region, pm_tensor **outputs, size_t *output_count) PM_CHECKED;
+
+// Writes the model that was evaluated so, for exactly these types and shapes, with everything inside it.
+// outputs: what it gave. The caller owns *onnx.
+pm_status pm_onnx_rewrite(const void *bytes, size_t size, const pm_tensor *inputs, size_t input_count,
+                          const pm_tensor *outputs, size_t output_count, pm_buffer **onnx) PM_CHECKED;

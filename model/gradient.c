@@ -127,6 +127,15 @@ pm_status pm_gradient_give_statistic(pm_gradient *g, const pm_node *node, uint32
 }
 
 // What a trained parameter has influence on, among float values.
+pm_status pm_gradient_through_relu(pm_gradient *g, const pm_node *node, uint32_t *dy)
+{
+    if (!pm_node_int(node, "relu", 0))
+        return pm_ok();
+    return pm_recipe_add(g->program, node,
+                         (pm_recipe){.domain = PM_DOMAIN, .op = "ReluGrad", PM_VALUES(node->outputs[0], *dy)},
+                         dy);
+}
+
 static void mark_wanted(pm_gradient *g)
 {
     const pm_graph *p = g->program;

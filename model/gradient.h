@@ -54,5 +54,8 @@ pm_status pm_gradient_give_recipe(pm_gradient *g, const pm_node *node, uint32_t 
 pm_status pm_gradient_give_summed(pm_gradient *g, const pm_node *node, uint32_t input,
                                   uint32_t value) PM_CHECKED;
 
+// Where the node ends with the rectifier: replaces the gradient of its output by that of what it rectifies.
+pm_status pm_gradient_through_relu(pm_gradient *g, const pm_node *node, uint32_t *dy) PM_CHECKED;
+
 // The program being extended. Adding nodes moves its values and nodes: keep indices, not pointers.
 pm_graph *pm_gradient_program(pm_gradient *g);

@@ -89,19 +89,111 @@ static void max_plane_2x2(const pm_window *w, const float *x, float *y, int32_t 
                     where ? where + (int64_t)i * outputs : NULL, 2 * i * width, outputs);
 }
 
+static bool is_plain_2x2(const pm_window *w)
+{
+    return w->out_width >= BLOCK && w->kernel_h == 2 && w->kernel_w == 2 && w->stride_h == 2 &&
+           w->stride_w == 2 && !w->pad_top && !w->pad_left && !w->pad_bottom && !w->pad_right;
+}
+
 static void max_pool(const pm_window *w, const float *x, float *y, int32_t *where)
 {
     const int64_t area = w->height * w->width, out_area = w->out_height * w->out_width;
-    const bool small = w->out_width >= BLOCK && w->kernel_h == 2 && w->kernel_w == 2 && w->stride_h == 2 &&
-                       w->stride_w == 2 && !w->pad_top && !w->pad_left && !w->pad_bottom && !w->pad_right;
+    const bool small = is_plain_2x2(w);
     for (int64_t c = 0; c < w->channels; c++)
         (small ? max_plane_2x2 : max_plane)(w, x + c * area, y + c * out_area,
                                             where ? where + c * out_area : NULL);
 }
 
+#if defined(__AVX512F__)
+enum { WIDE = 16 };
+#elif defined(__AVX2__)
+enum { WIDE = 8 };
+#else
+enum { WIDE = 4 };
+#endif
+typedef float wide_floats
+    __attribute__((vector_size(WIDE * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef int32_t wide_ints
+    __attribute__((vector_size(WIDE * sizeof(int32_t)), aligned(sizeof(int32_t)), may_alias));
+
+// WIDE channels of one output whose window begins at x.
+static inline void max_window(const pm_channel_pool *p, const float *x, int32_t start, float *y,
+                              int32_t *where)
+{
+    wide_floats best = *(const wide_floats *)x;
+    wide_ints at = {0};
+    for (size_t i = 1; i < p->kernel_h * p->kernel_w; i++) {
+        const size_t pixel = i / p->kernel_w * p->width + i % p->kernel_w;
+        const wide_floats v = *(const wide_floats *)(x + pixel * p->stride);
+        const wide_ints take = (wide_ints)((v > best) | (v != v));
+        best = (wide_floats)((take & (wide_ints)v) | (~take & (wide_ints)best));
+        at = (take & (int32_t)pixel) | (~take & at);
+    }
+    *(wide_floats *)y = best;
+    if (where)
+        *(wide_ints *)where = at + start;
+}
+
+// The common window, known to the compiler.
+static void max_channels_2x2(const pm_channel_pool *p)
+{
+    pm_channel_pool known = *p;
+    known.kernel_h = known.kernel_w = 2;
+    for (size_t o = 0; o < p->outputs; o++)
+        for (size_t c = 0; c < p->channels; c += WIDE)
+            max_window(&known, p->x + 2 * o * p->stride + c, p->first + 2 * (int32_t)o,
+                       p->y + o * p->stride + c, p->where ? p->where + o * p->stride + c : NULL);
+}
+
+static void max_channels(const pm_channel_pool *p)
+{
+    if (p->kernel_h == 2 && p->kernel_w == 2) {
+        max_channels_2x2(p);
+        return;
+    }
+    for (size_t o = 0; o < p->outputs; o++)
+        for (size_t c = 0; c < p->channels; c += WIDE)
+            max_window(p, p->x + o * p->kernel_w * p->stride + c, p->first + (int32_t)(o * p->kernel_w),
+                       p->y + o * p->stride + c, p->where ? p->where + o * p->stride + c : NULL);
+}
+
+// One of the two rows under a row of outputs: each output's gradient where its largest was, zero elsewhere.
+// Each element is written once, in blocks that overlap as those of the forward pass.
+static inline void spread_row_2x2(const int32_t *where, const float *dy, float *dx, int32_t start,
+                                  int32_t outputs)
+{
+    const floats zero = {0};
+    for (int32_t done = 0; done < outputs; done += BLOCK) {
+        const int32_t at = done + BLOCK <= outputs ? done : outputs - BLOCK;
+        const ints left = start + 2 * at + (ints){0, 2, 4, 6}, place = *(const ints *)(where + at);
+        const floats d = *(const floats *)(dy + at);
+        const floats even = (floats)choose(place == left, (ints)d, (ints)zero);
+        const floats odd = (floats)choose(place == left + 1, (ints)d, (ints)zero);
+        *(floats *)(dx + 2 * at) = __builtin_shufflevector(even, odd, 0, 4, 1, 5);
+        *(floats *)(dx + 2 * at + BLOCK) = __builtin_shufflevector(even, odd, 2, 6, 3, 7);
+    }
+}
+
+static void spread_plane_2x2(const pm_window *w, const int32_t *where, const float *dy, float *dx)
+{
+    const int32_t width = (int32_t)w->width, outputs = (int32_t)w->out_width, rows = (int32_t)w->out_height;
+    const size_t left = (size_t)(width - 2 * outputs) * sizeof *dx; // what no window sees
+    for (int32_t row = 0; row < 2 * rows; row++) {
+        const int32_t o = row / 2 * outputs;
+        spread_row_2x2(where + o, dy + o, dx + (int64_t)row * width, row * width, outputs);
+        memset(dx + (int64_t)row * width + 2 * outputs, 0, left);
+    }
+    memset(dx + 2 * (int64_t)rows * width, 0, (size_t)(w->height - 2 * rows) * (size_t)width * sizeof *dx);
+}
+
 static void max_pool_backward(const pm_window *w, const int32_t *where, const float *dy, float *dx)
 {
     const int64_t area = w->height * w->width, out_area = w->out_height * w->out_width;
+    if (is_plain_2x2(w)) {
+        for (int64_t c = 0; c < w->channels; c++, dx += area, dy += out_area, where += out_area)
+            spread_plane_2x2(w, where, dy, dx);
+        return;
+    }
     memset(dx, 0, (size_t)(w->channels * area) * sizeof *dx);
     for (int64_t c = 0; c < w->channels; c++, dx += area, dy += out_area, where += out_area)
         for (int64_t o = 0; o < out_area; o++)
@@ -150,6 +242,7 @@ static void average_pool_backward(const pm_window *w, const float *dy, float *dx
 void PM_KERNEL(fill_pool)(pm_kernels *table)
 {
     table->max_pool = max_pool;
+    table->max_channels = max_channels;
     table->max_pool_backward = max_pool_backward;
     table->average_pool = average_pool;
     table->average_pool_backward = average_pool_backward;

@@ -1,6 +1,8 @@
 #include "model/kernels.h"
 
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define DECLARE(variant)                                                                                     \
     void pm_kernel_fill_element_##variant(pm_kernels *table);                                                \
@@ -23,16 +25,18 @@
         pm_kernel_fill_probe_##variant(table);                                                               \
     } while (0)
 
+// Written once by choose(), read-only afterwards: neither CPU nor environment change.
+static pm_kernels tables[3];
+static size_t table_count;
+static const pm_kernels *chosen; // NULL: the environment names none of them
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+#if defined(__x86_64__)
 DECLARE(avx512);
 DECLARE(avx2);
 DECLARE(sse2);
 
-// Written once by choose(), read-only afterwards: the CPU does not change.
-static pm_kernels tables[3];
-static size_t table_count;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void choose(void)
+static void fill_tables(void)
 {
     __builtin_cpu_init();
     bool v3 =
@@ -46,11 +50,39 @@ static void choose(void)
         FILL(avx2);
     FILL(sse2);
 }
+#else
+DECLARE(plain);
+
+static void fill_tables(void)
+{
+    FILL(plain);
+}
+#endif
+
+static void choose(void)
+{
+    const char *wanted = getenv("PARAMILL_KERNELS");
+    fill_tables();
+    for (size_t i = table_count; i-- > 0;)
+        if (!wanted || strcmp(tables[i].name, wanted) == 0)
+            chosen = &tables[i];
+}
 
 const pm_kernels *pm_kernels_get(void)
 {
     (void)pthread_once(&once, choose);
-    return &tables[0];
+    return chosen ? chosen : &tables[0];
+}
+
+pm_status pm_kernels_check(void)
+{
+    (void)pthread_once(&once, choose);
+    if (chosen)
+        return pm_ok();
+    return pm_fail(PM_UNSUPPORTED, "PARAMILL_KERNELS is %.32s, this CPU runs %s%s%s%s%s",
+                   getenv("PARAMILL_KERNELS"), tables[0].name, table_count > 1 ? ", " : "",
+                   table_count > 1 ? tables[1].name : "", table_count > 2 ? ", " : "",
+                   table_count > 2 ? tables[2].name : "");
 }
 
 size_t pm_kernels_all(const pm_kernels *all[3])

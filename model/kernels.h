@@ -1,9 +1,10 @@
 #pragma once
 // The kernel table: plain loops over float32, compiled once for each instruction set (x86-64-v4, -v3,
-// baseline) from the same source, chosen at run time. No kernel's result for an element depends on its
-// position, alignment or neighbours, reductions run in a written order, and nothing is contracted: the
-// variants give the same bits. Each kernel has a plain twin in model/reference.h.
+// baseline; on other machines once, "plain") from the same source, chosen at run time. No kernel's result for
+// an element depends on its position, alignment or neighbours, reductions run in a written order, and nothing
+// is contracted: the variants give the same bits. Each kernel has a plain twin in model/reference.h.
 #include "core/rng.h"
+#include "core/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,12 +46,24 @@ typedef struct pm_panel {
     bool relu;         // NaN stays NaN
 } pm_panel;
 
+// One row of outputs of a pool over pixels whose channels lie side by side. Channels up to the next whole
+// vector are read and written, too.
+typedef struct pm_channel_pool {
+    size_t channels, stride;   // from pixel to pixel, of x, y and where alike
+    size_t kernel_h, kernel_w; // windows side by side
+    size_t outputs, width;     // pixels of a row of y, of x
+    const float *x;            // (kernel_h, width, stride)
+    float *y;                  // (outputs, stride)
+    int32_t *where;            // (outputs, stride); NULL when not wanted
+    int32_t first;             // the index of x's first pixel in its plane
+} pm_channel_pool;
+
 // Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
 // sums are added pairwise at the end.
 enum { PM_SUMS = 16 };
 
 typedef struct pm_kernels {
-    const char *name; // "avx512", "avx2", "sse2"
+    const char *name; // "avx512", "avx2", "sse2", "plain"
 
     // Element-wise over n elements; y may be x, dx may be dy.
     void (*relu)(const float *x, float *y, size_t n); // NaN stays NaN
@@ -105,6 +118,7 @@ typedef struct pm_kernels {
     void (*unroll_backward)(const pm_window *w, const float *columns, float *image); // overwrites image
     // where[o]: index in its plane of the first largest element; NULL when not wanted.
     void (*max_pool)(const pm_window *w, const float *x, float *y, int32_t *where);
+    void (*max_channels)(const pm_channel_pool *pool); // the same values and indices as max_pool
     void (*max_pool_backward)(const pm_window *w, const int32_t *where, const float *dy, float *dx);
     void (*average_pool)(const pm_window *w, const float *x, float *y);
     void (*average_pool_backward)(const pm_window *w, const float *dy, float *dx);
@@ -126,8 +140,11 @@ typedef struct pm_kernels {
     float (*read_all)(const float *x, size_t n);
 } pm_kernels;
 
-// The table for this CPU; lives for ever.
+// The table for this CPU, or the one that the environment's PARAMILL_KERNELS names; lives for ever.
 const pm_kernels *pm_kernels_get(void);
+
+// PM_UNSUPPORTED when PARAMILL_KERNELS names a table that does not run here. Every plan calls it.
+pm_status pm_kernels_check(void) PM_CHECKED;
 
 // All tables that run on this CPU, for tests: fills at most 3 and returns how many.
 size_t pm_kernels_all(const pm_kernels *tables[3]);

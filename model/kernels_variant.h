@@ -1,6 +1,6 @@
 #pragma once
 // For the kernel files only: gives each function the suffix of the variant being compiled (PM_VARIANT:
-// avx512, avx2 or sse2), and lists the functions that the files of one variant share.
+// avx512, avx2, sse2 or plain), and lists the functions that the files of one variant share.
 #include "model/kernels.h"
 
 #define PM_PASTE2(a, b) a##_##b

@@ -144,35 +144,46 @@ pm_status pm_onnx_keep_trainable(pm_graph *graph)
     return pm_ok();
 }
 
-// "NAME.float32", for the value of a float32 beside the one of half floats.
-static const char *wide_name(pm_onnx_reader *r, const char *name)
+// "NAME.float32", or with more behind it, for the value of a float32 beside one of half floats. All other
+// names are taken by then.
+static pm_status name_wide(pm_onnx_reader *r, uint32_t value, const char *beside)
 {
     char text[PM_MAX_NAME];
-    snprintf(text, sizeof text, "%.*s.float32", PM_MAX_NAME - 16, name);
-    return pm_region_text(r->graph->region, text);
+    uint32_t k = 0;
+    int size = snprintf(text, sizeof text, "%.*s.float32", PM_MAX_NAME - 32, beside);
+    while (pm_names_find(r->taken, text, (size_t)size) != PM_NO_NAME)
+        size = snprintf(text, sizeof text, "%.*s.float32_%u", PM_MAX_NAME - 32, beside, ++k);
+    r->graph->values[value].name = pm_region_text(r->graph->region, text);
+    return r->graph->values[value].name ? pm_onnx_take_name(r, value) : pm_fail(PM_NO_MEMORY, "a name");
 }
 
 pm_status pm_onnx_widen_input(pm_onnx_reader *r, uint32_t *value)
 {
     const pm_attribute to = pm_attribute_int("to", PM_TYPE_F32);
-    const char *name = wide_name(r, r->graph->values[*value].name);
-    if (!name)
-        return pm_fail(PM_NO_MEMORY, "a name");
-    pm_status status = pm_onnx_add_plain(r->graph, "Cast", *value, name, &to, value);
-    return status.code == PM_OK ? pm_onnx_take_name(r, *value) : status;
+    return pm_onnx_add_plain(r->graph, "Cast", *value, NULL, &to, value);
+}
+
+pm_status pm_onnx_name_widened(pm_onnx_reader *r)
+{
+    const pm_graph *graph = r->graph;
+    pm_status status = pm_ok();
+    for (size_t n = 0; status.code == PM_OK && n < graph->node_count; n++) {
+        const pm_node *node = &graph->nodes[n];
+        if (node->output_count > 0 && node->outputs[0] != PM_NO_VALUE &&
+            !graph->values[node->outputs[0]].name)
+            status = name_wide(r, node->outputs[0], graph->values[node->inputs[0]].name);
+    }
+    return status;
 }
 
 pm_status pm_onnx_narrow_output(pm_onnx_reader *r, pm_type declared, uint32_t *value)
 {
-    pm_value *v = &r->graph->values[*value];
+    const pm_value *v = &r->graph->values[*value];
     const pm_attribute to = pm_attribute_int("to", declared);
     const char *shown = v->name;
     if (v->tensor.type != PM_TYPE_NONE)
         return pm_fail(PM_UNSUPPORTED, "output %.64s of %s is an input or a constant", v->name,
                        pm_type_name(declared));
-    v->name = wide_name(r, shown);
-    if (!v->name)
-        return pm_fail(PM_NO_MEMORY, "a name");
-    pm_status status = pm_onnx_take_name(r, *value);
+    pm_status status = name_wide(r, *value, shown);
     return status.code == PM_OK ? pm_onnx_add_plain(r->graph, "Cast", *value, shown, &to, value) : status;
 }

@@ -268,7 +268,7 @@ pm_status pm_onnx_add_plain(pm_graph *graph, const char *op, uint32_t input, con
     const pm_tensor unknown = {0};
     pm_status status = pm_graph_add_value(graph, name, &unknown, value);
     const pm_node node = {.op = pm_operator_find("", op, graph->opset),
-                          .name = name,
+                          .name = name ? name : op,
                           .inputs = &input,
                           .input_count = 1,
                           .outputs = value,

@@ -242,8 +242,10 @@ static pm_status read_graph(pm_onnx_reader *r, pm_onnx_scope *scope)
     if (status.code == PM_OK && r->graph->node_count == 0 && !r->given)
         status = pm_fail(PM_UNSUPPORTED, "a graph without operators");
     if (status.code == PM_OK)
+        status = pm_onnx_name_widened(r);
+    if (status.code == PM_OK)
         status = read_interface(r, scope, ONNX_GRAPH_OUTPUT);
-    if (status.code == PM_OK && !r->given)
+    if (status.code == PM_OK)
         status = pm_onnx_drop_unread(r->graph);
     if (status.code == PM_OK && !r->given)
         status = pm_onnx_keep_trainable(r->graph);

@@ -109,7 +109,7 @@ pm_status pm_onnx_read_nodes(pm_onnx_reader *r, pm_onnx_scope *scope) PM_CHECKED
 pm_status pm_onnx_find_input(pm_onnx_reader *r, pm_onnx_scope *scope, pm_onnx_text text, bool setting,
                              uint32_t *value) PM_CHECKED;
 
-// Appends a node of one input and a new value, both under the name.
+// Appends a node of one input and a new value, both under the name; NULL: a value without one.
 pm_status pm_onnx_add_plain(pm_graph *graph, const char *op, uint32_t input, const char *name,
                             const pm_attribute *attribute, uint32_t *value) PM_CHECKED;
 
@@ -141,8 +141,10 @@ pm_status pm_onnx_drop_unread(pm_graph *graph) PM_CHECKED;
 // Makes constants again of the parameters that no output can be differentiated by, such as masks.
 pm_status pm_onnx_keep_trainable(pm_graph *graph) PM_CHECKED;
 
-// Casts an input of half floats for those who read it, an output for the type that it is declared with.
+// Casts an input of half floats for those who read it, and an output to the type that it is declared with.
+// What an input was cast to gets its name when all others are taken.
 pm_status pm_onnx_widen_input(pm_onnx_reader *r, uint32_t *value) PM_CHECKED;
+pm_status pm_onnx_name_widened(pm_onnx_reader *r) PM_CHECKED;
 pm_status pm_onnx_narrow_output(pm_onnx_reader *r, pm_type declared, uint32_t *value) PM_CHECKED;
 
 // Half floats are storage: the tensor in float32, in region.

@@ -9,10 +9,11 @@ static const struct {
     int64_t until; // the last opset where it is an attribute
     pm_onnx_move move;
 } MOVES[] = {
-    {"Clip", 10, {"min", 1}},     {"Clip", 10, {"max", 2}},       {"Pad", 10, {"pads", 1}},
-    {"Pad", 10, {"value", 2}},    {"ReduceSum", 12, {"axes", 1}}, {"Slice", 9, {"starts", 1}},
-    {"Slice", 9, {"ends", 2}},    {"Slice", 9, {"axes", 3}},      {"Split", 12, {"split", 1}},
-    {"Squeeze", 12, {"axes", 1}}, {"TopK", 9, {"k", 1}},          {"Unsqueeze", 12, {"axes", 1}},
+    {"Dropout", 11, {"ratio", 1}},  {"Clip", 10, {"min", 1}},     {"Clip", 10, {"max", 2}},
+    {"Pad", 10, {"pads", 1}},       {"Pad", 10, {"value", 2}},    {"ReduceSum", 12, {"axes", 1}},
+    {"Slice", 9, {"starts", 1}},    {"Slice", 9, {"ends", 2}},    {"Slice", 9, {"axes", 3}},
+    {"Split", 12, {"split", 1}},    {"Squeeze", 12, {"axes", 1}}, {"TopK", 9, {"k", 1}},
+    {"Unsqueeze", 12, {"axes", 1}},
 };
 
 // Operators whose meaning changed in ways that no move tells.
@@ -50,6 +51,10 @@ static bool can_upgrade(const pm_graph *graph, const pm_node *node)
     const pm_operator *new_form = pm_operator_find(node->op->domain, op, ONNX_OPSET);
     if (!new_form || node->op->domain[0])
         return new_form != NULL;
+    if (strcmp(op, "PRelu") == 0 &&
+        new_form != node->op) // its slope was along the channels, not the last axis
+        return graph->values[node->inputs[1]].tensor.count == 1 ||
+               graph->values[node->inputs[0]].tensor.rank == 2;
     bool moves = is_softmax(op);
     for (uint32_t i = 0; i < node->attribute_count; i++)
         moves = moves || pm_onnx_find_move(op, node->attributes[i].name, graph->opset);

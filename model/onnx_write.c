@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PM_MAX_MOVED = 4 }; // inputs that attributes can become
+enum {
+    PM_MAX_MOVED = 4, // inputs that attributes can become
+    PM_MAX_DOMAINS = 8
+};
 
 typedef struct writer {
     pm_wire_out out;
@@ -21,9 +24,10 @@ typedef struct writer {
     pm_region *region;        // for what upgrades
 } writer;
 
+// Whether it hands its input on; a mask that is read keeps it (see pm_onnx_drop_unread).
 static bool is_left_out(const pm_node *node)
 {
-    return strcmp(node->op->name, "Dropout") == 0;
+    return strcmp(node->op->name, "Dropout") == 0 && node->output_count == 1;
 }
 
 // Inline: name and raw data where they are wanted.
@@ -129,6 +133,8 @@ static void write_node(writer *w, const pm_node *node)
         pm_wire_put_text(out, ONNX_NODE_OUTPUT, name_of(w, node->outputs[i]));
     pm_wire_put_text(out, ONNX_NODE_NAME, node->name);
     pm_wire_put_text(out, ONNX_NODE_OP_TYPE, node->op->name);
+    if (node->op->domain[0])
+        pm_wire_put_text(out, ONNX_NODE_DOMAIN, node->op->domain);
     for (uint32_t i = 0; i < node->attribute_count; i++)
         if (stays(w, node, &node->attributes[i]))
             write_attribute(out, &node->attributes[i]);
@@ -305,6 +311,31 @@ static void write_graph(writer *w, const char *weights_file, const uint64_t *off
     pm_wire_end(out, mark);
 }
 
+static void write_opset(pm_wire_out *out, const char *domain, int64_t version)
+{
+    size_t mark = pm_wire_begin(out, ONNX_MODEL_OPSET_IMPORT);
+    pm_wire_put_text(out, ONNX_OPSET_DOMAIN, domain);
+    pm_wire_put_int(out, ONNX_OPSET_VERSION, version);
+    pm_wire_end(out, mark);
+}
+
+// The domains besides the default one, each once.
+static void write_other_opsets(writer *w)
+{
+    const char *seen[PM_MAX_DOMAINS];
+    size_t count = 0;
+    for (size_t n = 0; n < w->graph->node_count; n++) {
+        const pm_operator *op = w->graph->nodes[n].op;
+        bool known = op->domain[0] == '\0' || count == PM_MAX_DOMAINS;
+        for (size_t k = 0; k < count && !known; k++)
+            known = strcmp(seen[k], op->domain) == 0;
+        if (known)
+            continue;
+        seen[count++] = op->domain;
+        write_opset(&w->out, op->domain, op->since);
+    }
+}
+
 pm_status pm_graph_write_onnx(const pm_graph *graph, const char *weights_file, const uint64_t *offsets,
                               pm_buffer **onnx)
 {
@@ -322,10 +353,8 @@ pm_status pm_graph_write_onnx(const pm_graph *graph, const char *weights_file, c
         pm_wire_put_int(&w.out, ONNX_MODEL_IR_VERSION, ONNX_IR_VERSION);
         pm_wire_put_text(&w.out, ONNX_MODEL_PRODUCER_NAME, "paramill");
         write_graph(&w, weights_file, offsets);
-        size_t mark = pm_wire_begin(&w.out, ONNX_MODEL_OPSET_IMPORT);
-        pm_wire_put_text(&w.out, ONNX_OPSET_DOMAIN, "");
-        pm_wire_put_int(&w.out, ONNX_OPSET_VERSION, w.upgrades ? ONNX_OPSET : graph->opset);
-        pm_wire_end(&w.out, mark);
+        write_opset(&w.out, "", w.upgrades ? ONNX_OPSET : graph->opset);
+        write_other_opsets(&w);
         buffer = w.out.failed ? NULL : pm_buffer_copy(w.out.data, w.out.size);
     }
     pm_region_destroy(&w.region);

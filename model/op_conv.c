@@ -36,6 +36,39 @@ static pm_status infer_conv(pm_shapes *s)
     return status;
 }
 
+// The window of a pool over the convolution's output, as ConvPool's attribute pool says: whole windows side
+// by side.
+static pm_window pool_of(const pm_node *node, const pm_window *w)
+{
+    uint32_t count = 0;
+    const int64_t *kernel = pm_node_ints(node, "pool", &count);
+    return (pm_window){.channels = w->out_channels,
+                       .out_channels = w->out_channels,
+                       .height = w->out_height,
+                       .width = w->out_width,
+                       .kernel_h = kernel[0],
+                       .kernel_w = kernel[1],
+                       .stride_h = kernel[0],
+                       .stride_w = kernel[1],
+                       .out_height = w->out_height / kernel[0],
+                       .out_width = w->out_width / kernel[1]};
+}
+
+static pm_status infer_conv_pool(pm_shapes *s)
+{
+    pm_window w = {0};
+    pm_status status = pm_window_read(s->node, &s->in[0]->tensor, &s->in[1]->tensor, &w);
+    if (status.code != PM_OK)
+        return status;
+    const pm_window pool = pool_of(s->node, &w);
+    s->out[0] = pm_window_output(&pool, s->in[0]->tensor.shape[0]);
+    if (s->node->output_count > 1) {
+        s->out[1] = s->out[0];
+        s->out[1].type = PM_TYPE_I32;
+    }
+    return status;
+}
+
 static pm_status infer_input_grad(pm_shapes *s)
 {
     s->out[0] = pm_window_shape(s->node, "input_shape");
@@ -54,6 +87,8 @@ typedef enum way { WAY_CHANNELS, WAY_PIXELS, WAY_UNROLLED } way;
 typedef struct plan {
     pm_window window; // over x with weight
     way way;
+    bool pools;
+    pm_window pool; // over the output
 } plan;
 
 // Images do not depend on each other when weight and bias are shared.
@@ -75,7 +110,11 @@ static pm_status plan_conv(pm_task *task)
              : pm_conv_is_direct(&p->window)          ? WAY_PIXELS
                                                       : WAY_UNROLLED;
     task->whole = !task->shared[0] && task->shared[1] && (task->node->input_count < 3 || task->shared[2]);
-    task->scratch_bytes = p->way == WAY_CHANNELS ? pm_conv_channels_bytes(kernels, &p->window)
+    p->pools = pm_node_attribute(task->node, "pool") != NULL;
+    if (p->pools)
+        p->pool = pool_of(task->node, &p->window);
+    task->scratch_bytes = p->way == WAY_CHANNELS
+                              ? pm_conv_channels_bytes(kernels, &p->window, p->pools ? &p->pool : NULL)
                           : p->way == WAY_PIXELS ? pm_conv_direct_bytes(kernels, &p->window)
                                                  : pm_conv_unrolled_bytes(&p->window);
     if (p->way == WAY_CHANNELS && task->whole && !task->training)
@@ -124,14 +163,18 @@ static void run_conv(const pm_task *task, const pm_call *call)
 {
     static const pass passes[] = {pm_conv_channels, pm_conv_direct, pm_conv_unrolled};
     const plan *p = task->detail;
-    passes[p->way](task->kernels, &(pm_conv){.window = &p->window,
-                                             .images = call->lanes * (size_t)task->in[0]->shape[0],
-                                             .x = call->in[0],
-                                             .weight = call->in[1],
-                                             .packed = call->packed,
-                                             .bias = task->node->input_count > 2 ? call->in[2] : NULL,
-                                             .y = call->out[0],
-                                             .scratch = call->scratch});
+    passes[p->way](task->kernels,
+                   &(pm_conv){.window = &p->window,
+                              .images = call->lanes * (size_t)task->in[0]->shape[0],
+                              .x = call->in[0],
+                              .weight = call->in[1],
+                              .packed = call->packed,
+                              .bias = task->node->input_count > 2 ? call->in[2] : NULL,
+                              .relu = pm_node_int(task->node, "relu", 0),
+                              .pool = p->pools ? &p->pool : NULL,
+                              .y = call->out[0],
+                              .where = p->pools && task->node->output_count > 1 ? call->out[1] : NULL,
+                              .scratch = call->scratch});
 }
 
 static void run_input_grad(const pm_task *task, const pm_call *call)
@@ -169,12 +212,38 @@ static pm_status give_with_shape(pm_gradient *g, const pm_node *node, uint32_t i
                              : pm_fail(PM_NO_MEMORY, "attributes");
 }
 
+// The gradient of the convolution itself: behind the rectifier, before the pool.
+static pm_status gradient_behind(pm_gradient *g, const pm_node *node, uint32_t *dy)
+{
+    pm_graph *program = pm_gradient_program(g);
+    pm_window w;
+    pm_status status = pm_gradient_through_relu(g, node, dy);
+    if (status.code != PM_OK || !pm_node_attribute(node, "pool"))
+        return status;
+    const pm_tensor x = program->values[node->inputs[0]].tensor,
+                    weight = program->values[node->inputs[1]].tensor;
+    status = pm_window_read(node, &x, &weight, &w);
+    if (status.code != PM_OK)
+        return status;
+    const pm_tensor y = pm_window_output(&w, x.shape[0]);
+    const pm_window pool = pool_of(node, &w);
+    return pm_recipe_add(program, node,
+                         (pm_recipe){.domain = PM_DOMAIN,
+                                     .op = "MaxPoolGrad",
+                                     PM_VALUES(node->outputs[1], *dy),
+                                     PM_ATTRIBUTES(pm_attribute_ints("kernel_shape", &pool.kernel_h, 2),
+                                                   pm_attribute_ints("strides", &pool.stride_h, 2),
+                                                   pm_attribute_ints("input_shape", y.shape, 4))},
+                         dy);
+}
+
 // Weights first: their gradients can leave while the input's is made.
 static pm_status gradient_conv(pm_gradient *g, const pm_node *node)
 {
-    const uint32_t x = node->inputs[0], weight = node->inputs[1], dy = pm_gradient_of(g, node, 0);
-    pm_status status = pm_ok();
-    if (pm_gradient_wants(g, node, 1))
+    const uint32_t x = node->inputs[0], weight = node->inputs[1];
+    uint32_t dy = pm_gradient_of(g, node, 0);
+    pm_status status = gradient_behind(g, node, &dy);
+    if (status.code == PM_OK && pm_gradient_wants(g, node, 1))
         status = give_with_shape(g, node, 1, "weight_shape",
                                  (pm_recipe){.op = "ConvWeightGrad", PM_VALUES(x, dy)});
     if (status.code == PM_OK && pm_gradient_wants(g, node, 2))
@@ -196,6 +265,17 @@ const pm_operator PM_FAMILY_CONV[] = {
      .attributes = CONV,
      .infer = infer_conv,
      .lower = pm_lower_conv,
+     .gradient = gradient_conv,
+     .plan = plan_conv,
+     .run = run_conv,
+     .pack = pack_conv},
+    {.domain = PM_DOMAIN,
+     .name = "ConvPool",
+     .min_inputs = 2,
+     .max_inputs = 3,
+     .max_outputs = 2,
+     .attributes = CONV,
+     .infer = infer_conv_pool,
      .gradient = gradient_conv,
      .plan = plan_conv,
      .run = run_conv,

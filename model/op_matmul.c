@@ -23,8 +23,10 @@ typedef struct gemm {
     float alpha, beta;
     size_t m, n, k;
     addend c;
-    bool panels;        // packed panels instead of BLIS
-    bool ends_with_row; // panels that add C, a row, at the end of each sum
+    bool panels;         // packed panels instead of BLIS
+    bool ends_with_row;  // panels that add C, a row, at the end of each sum
+    bool relu;           // over y
+    bool ends_with_relu; // by panels, at the end of each sum
 } gemm;
 
 static bool flag(const pm_node *node, const char *name)
@@ -98,7 +100,10 @@ static pm_status plan_gemm(pm_task *task)
     const size_t chunk = p->n < GEMM_CHUNK ? GEMM_CHUNK / (p->n ? p->n : 1) : 1;
     task->part = (chunk < p->m ? chunk : p->m) * p->n;
     p->panels = !task->training && task->whole;
+    p->relu = flag(task->node, "relu");
     p->ends_with_row = p->panels && p->k > 0 && p->c == ADDEND_ROW && p->alpha == 1 && p->beta == 1;
+    p->ends_with_relu =
+        p->relu && (p->ends_with_row || (p->panels && p->k > 0 && p->c == ADDEND_NONE && p->alpha == 1));
     if (!p->panels)
         return pm_ok();
     const size_t panel_bytes = p->k * task->kernels->panel * sizeof(float);
@@ -151,7 +156,8 @@ static void run_panels(const pm_task *task, const pm_call *call, size_t rows)
                         .b_stride = count,
                         .c = call->out[0],
                         .c_stride = p->n,
-                        .bias = p->ends_with_row ? call->in[2] : NULL};
+                        .bias = p->ends_with_row ? call->in[2] : NULL,
+                        .relu = p->ends_with_relu};
     if (call->packed) {
         task->kernels->panel_product(&product);
         return;
@@ -224,6 +230,8 @@ static void run_gemm(const pm_task *task, const pm_call *call)
     scale(y, rows * p->n, p->alpha);
     if (p->c != ADDEND_NONE && !p->ends_with_row)
         add_addend(task, p, call->in[2], first, rows, y);
+    if (p->relu && !p->ends_with_relu)
+        task->kernels->relu(y, y, rows * p->n);
 }
 
 // --- gradient
@@ -265,10 +273,11 @@ static pm_status give_addend(pm_gradient *g, const pm_node *node, uint32_t dy)
 // Weights first: their gradients can leave while the input's is made.
 static pm_status gradient_gemm(pm_gradient *g, const pm_node *node)
 {
-    const uint32_t a = node->inputs[0], b = node->inputs[1], dy = pm_gradient_of(g, node, 0);
+    const uint32_t a = node->inputs[0], b = node->inputs[1];
     const bool ta = flag(node, "transA"), tb = flag(node, "transB");
-    pm_status status = pm_ok();
-    if (pm_gradient_wants(g, node, 1))
+    uint32_t dy = pm_gradient_of(g, node, 0);
+    pm_status status = pm_gradient_through_relu(g, node, &dy);
+    if (status.code == PM_OK && pm_gradient_wants(g, node, 1))
         status = give_product(g, node, 1, tb ? (factors){dy, a, true, ta} : (factors){a, dy, !ta, false});
     if (status.code == PM_OK && pm_gradient_wants(g, node, 2))
         status = give_addend(g, node, dy);

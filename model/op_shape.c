@@ -33,9 +33,13 @@ static pm_status infer_reshape_to(pm_shapes *s)
 {
     uint32_t rank = 0;
     const int64_t *shape = pm_node_ints(s->node, "shape", &rank);
+    size_t count = 0;
+    if (rank > PM_MAX_RANK || !pm_shape_count(shape, rank, PM_MAX_PARAM_COUNT, &count) ||
+        count != s->in[0]->tensor.count)
+        return pm_infer_refuse(s, 0, "as many elements as are wanted in another shape");
     s->out[0].type = s->in[0]->tensor.type;
     s->out[0].rank = rank;
-    for (uint32_t d = 0; d < rank && d < PM_MAX_RANK; d++)
+    for (uint32_t d = 0; d < rank; d++)
         s->out[0].shape[d] = shape[d];
     return pm_ok();
 }

@@ -2,6 +2,7 @@
 #include "model/blas.h"
 #include "model/plan_impl.h"
 #include "model/program.h"
+#include "model/program_fuse.h"
 #include "model/program_share.h"
 
 #include <stdlib.h>
@@ -49,11 +50,13 @@ static pm_status make_program(pm_plan *plan)
     free(inputs);
     if (status.code == PM_OK)
         status = pm_program_share(plan->program);
+    if (status.code == PM_OK)
+        status = pm_program_fuse(plan->program, plan->training);
     if (status.code == PM_OK && plan->training)
         return pm_plan_add_training(plan);
     if (status.code == PM_OK)
-        status = pm_program_prune(plan->program, NULL, 0);
-    return status.code == PM_OK ? shared_first(plan->program) : status;
+        status = shared_first(plan->program);
+    return status.code == PM_OK ? pm_program_prune(plan->program, NULL, 0) : status;
 }
 
 // Which producers are run by the lane sum that alone reads them, lane by lane into the tree's levels, so that

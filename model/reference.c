@@ -274,6 +274,22 @@ static void max_pool(const pm_window *w, const float *x, float *y, int32_t *wher
     }
 }
 
+static void max_channels(const pm_channel_pool *p)
+{
+    for (size_t o = 0; o < p->outputs; o++)
+        for (size_t c = 0; c < p->channels; c++) {
+            size_t best = o * p->kernel_w;
+            for (size_t i = 0; i < p->kernel_h * p->kernel_w; i++) {
+                const size_t pixel = o * p->kernel_w + i / p->kernel_w * p->width + i % p->kernel_w;
+                const float v = p->x[pixel * p->stride + c];
+                best = v > p->x[best * p->stride + c] || v != v ? pixel : best;
+            }
+            p->y[o * p->stride + c] = p->x[best * p->stride + c];
+            if (p->where)
+                p->where[o * p->stride + c] = p->first + (int32_t)best;
+        }
+}
+
 static void max_pool_backward(const pm_window *w, const int32_t *where, const float *dy, float *dx)
 {
     const int64_t area = w->height * w->width, outputs = w->out_height * w->out_width;
@@ -372,6 +388,7 @@ const pm_kernels *pm_reference_kernels(void)
                                      .unroll = unroll,
                                      .unroll_backward = unroll_backward,
                                      .max_pool = max_pool,
+                                     .max_channels = max_channels,
                                      .max_pool_backward = max_pool_backward,
                                      .average_pool = average_pool,
                                      .average_pool_backward = average_pool_backward,

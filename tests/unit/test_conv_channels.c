@@ -193,8 +193,9 @@ Test(conv_channels, every_way_gives_what_the_loops_give)
         example e = make_example(WINDOWS[i]);
         for (size_t t = 0; t < table_count; t++) {
             const pm_kernels *k = tables[t];
-            check_forward(k, &e, "by channels", pm_conv_channels, pm_conv_channels_bytes(k, &e.w), false);
-            check_forward(k, &e, "packed", pm_conv_channels, pm_conv_channels_bytes(k, &e.w), true);
+            check_forward(k, &e, "by channels", pm_conv_channels, pm_conv_channels_bytes(k, &e.w, NULL),
+                          false);
+            check_forward(k, &e, "packed", pm_conv_channels, pm_conv_channels_bytes(k, &e.w, NULL), true);
             check_forward(k, &e, "unrolled", pm_conv_unrolled, pm_conv_unrolled_bytes(&e.w), false);
             check_input(k, &e, "input, unrolled", pm_conv_unrolled_input, pm_conv_unrolled_bytes(&e.w));
             if (!pm_conv_is_direct(&e.w))
@@ -237,7 +238,7 @@ Test(conv_channels, both_direct_ways_give_the_same_bits)
         example e = make_example(WINDOWS[i]);
         if (pm_conv_is_direct(&e.w)) {
             float *y[2] = {calloc(IMAGES * e.out, sizeof(float)), calloc(IMAGES * e.out, sizeof(float))};
-            void *scratch[2] = {malloc(pm_conv_channels_bytes(kernels, &e.w)),
+            void *scratch[2] = {malloc(pm_conv_channels_bytes(kernels, &e.w, NULL)),
                                 malloc(pm_conv_direct_bytes(kernels, &e.w))};
             for (size_t way = 0; way < 2; way++)
                 (way ? pm_conv_direct : pm_conv_channels)(kernels, &(pm_conv){.window = &e.w,

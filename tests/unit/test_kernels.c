@@ -440,6 +440,66 @@ Test(kernels, packed_panels_are_transposed_and_filled_with_zeros)
     (void)plain;
 }
 
+Test(kernels, pools_of_channels_side_by_side_agree_with_their_twin)
+{
+    static int32_t where[MAX], wanted_where[MAX];
+    EACH_TABLE(fast)
+    {
+        for (size_t channels = 1; channels <= 40; channels += 13)
+            for (size_t kernel = 1; kernel <= 3; kernel++) {
+                fill(x, MAX, 21, 1);
+                x[kernel * 64 + channels - 1] = NAN;
+                pm_channel_pool pool = {.channels = channels,
+                                        .stride = 64,
+                                        .kernel_h = kernel,
+                                        .kernel_w = kernel,
+                                        .outputs = 5,
+                                        .width = 5 * kernel + 1,
+                                        .x = x,
+                                        .y = got,
+                                        .where = where,
+                                        .first = 100};
+                fast->max_channels(&pool);
+                pool.y = wanted;
+                pool.where = wanted_where;
+                plain->max_channels(&pool);
+                for (size_t o = 0; o < 5; o++) {
+                    cr_assert(memcmp(got + o * 64, wanted + o * 64, channels * sizeof *got) == 0);
+                    cr_assert(memcmp(where + o * 64, wanted_where + o * 64, channels * sizeof *where) == 0);
+                }
+            }
+    }
+}
+
+Test(kernels, a_pool_of_2x2_windows_spreads_gradients_over_any_plane)
+{
+    EACH_TABLE(fast)
+    {
+        for (int64_t width = 2; width <= 19; width++) {
+            const pm_window w = {.channels = 2,
+                                 .out_channels = 2,
+                                 .height = 7,
+                                 .width = width,
+                                 .kernel_h = 2,
+                                 .kernel_w = 2,
+                                 .stride_h = 2,
+                                 .stride_w = 2,
+                                 .out_height = 3,
+                                 .out_width = width / 2};
+            int32_t where[2 * 3 * 10];
+            const size_t count = (size_t)(2 * 7 * width);
+            fill(x, count, 22, 1);
+            fill(dy, MAX, 23, 1);
+            fill(got, MAX, 24, 1);
+            memcpy(wanted, got, sizeof got);
+            fast->max_pool(&w, x, y, where);
+            fast->max_pool_backward(&w, where, dy, got);
+            plain->max_pool_backward(&w, where, dy, wanted);
+            cr_assert(memcmp(got, wanted, sizeof got) == 0, "%s, width %d", fast->name, (int)width);
+        }
+    }
+}
+
 Test(kernels, the_largest_of_a_window_with_nan_is_nan)
 {
     pm_window half = {.channels = 1,

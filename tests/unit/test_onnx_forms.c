@@ -115,9 +115,16 @@ static void brain_weights(pm_wire_out *out)
 
 static void check_half(void (*body)(pm_wire_out *), pm_type type, const uint16_t x[2], const uint16_t y[2])
 {
-    pm_graph *graph = read_good((models_parts){.graph = body, .input = type, .output = type});
+    pm_graph *graph = read_good((models_parts){.graph = body, .input = type, .output = type}), *back = NULL;
     pm_plan *plan = NULL;
+    pm_buffer *onnx = NULL;
+    const uint64_t offset = 0;
     uint16_t got[2] = {0};
+    NETS_OK(pm_graph_write_onnx(graph, "weights", &offset, &onnx));
+    NETS_OK(pm_graph_read_onnx(&back, onnx->data, onnx->size));
+    cr_assert(pm_graph_input(back, 0)->type == type && pm_graph_output(back, 0)->type == type);
+    pm_graph_destroy(&back);
+    pm_buffer_unref(&onnx);
     cr_assert_eq(pm_graph_param_count(graph), 1);
     cr_assert(pm_graph_param(graph, 0)->initial[0] == 1 && pm_graph_param(graph, 0)->initial[1] == -2);
     cr_assert(pm_graph_input(graph, 0)->type == type && pm_graph_output(graph, 0)->type == type);
