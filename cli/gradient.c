@@ -16,7 +16,8 @@ static const char USAGE[] =
     "one training step over the rows, as one lane and without an update: prints the loss and writes the\n"
     "gradient of every parameter under its name, of running statistics the batch's\n"
     "  --rows FILE  tensors named as the model's inputs, of their types, with rows first, and \"target\":\n"
-    "               int32 classes or float32 values, by the loss\n"
+    "               int32 classes (of each place of an output (rows, places, classes)) or float32 values, by "
+    "the loss\n"
     "  --loss NAME  softmax_cross_entropy, soft_cross_entropy, mean_squared_error, l1, binary_cross_entropy\n"
     "               or bpr\n";
 
@@ -76,7 +77,7 @@ static pm_status fill(pm_plan *plan, const pm_graph *graph, const pm_safetensors
     const bool classes = pm_loss_kind_of(loss)->target == PM_TARGET_CLASS;
     if (status.code == PM_OK)
         status = find_rows(file, "target", classes ? PM_TYPE_I32 : PM_TYPE_F32,
-                           classes ? 1 : pm_graph_output_count(graph), rows, &view);
+                           classes ? pm_loss_places(graph, loss) : pm_graph_output_count(graph), rows, &view);
     if (status.code == PM_OK)
         memcpy(pm_plan_target(plan), view->data, view->size);
     return status;
@@ -131,9 +132,11 @@ static pm_status run(const arguments *a)
     if (status.code == PM_OK)
         status = pm_plan_step(plan, &step);
     if (status.code == PM_OK)
-        status = write_gradients(plan, graph, a->out, step.loss / (double)rows);
+        step.loss /= (double)rows * (double)pm_loss_places(graph, a->loss);
     if (status.code == PM_OK)
-        printf("loss %.9g over %" PRIu64 " rows, %zu gradients\n", step.loss / (double)rows, rows,
+        status = write_gradients(plan, graph, a->out, step.loss);
+    if (status.code == PM_OK)
+        printf("loss %.9g over %" PRIu64 " rows, %zu gradients\n", step.loss, rows,
                pm_graph_param_count(graph));
     pm_safetensors_close(&file);
     pm_plan_destroy(&plan);

@@ -66,6 +66,8 @@ static uint64_t cost_pool(const pm_task *task)
     uint32_t rank = 0;
     uint64_t window = 1;
     const int64_t *kernel = pm_node_ints(task->node, "kernel_shape", &rank);
+    if (!kernel)
+        kernel = pm_node_ints(task->node, "kernel", &rank);
     for (uint32_t i = 0; i < rank; i++)
         window *= (uint64_t)kernel[i];
     const pm_tensor *small = task->out[0]->count < task->in[0]->count ? task->out[0] : task->in[0];
@@ -113,6 +115,13 @@ static const struct {
     {"MaxPool", cost_pool},
     {"MaxPoolWhere", cost_pool},
     {"AveragePool", cost_pool},
+    {"MaxPool3", cost_pool},
+    {"AveragePool3", cost_pool},
+    {"AveragePool3Back", cost_pool},
+    {"MaxPool3Back", cost_input},
+    {"Conv3", cost_conv},
+    {"Conv3Input", cost_input_grad},
+    {"Conv3Weight", cost_weight_grad},
     {"MaxPoolGrad", cost_input},
     {"AveragePoolGrad", cost_pool},
     {"GlobalAveragePool", cost_input},

@@ -16,9 +16,6 @@ static const struct {
     {"Unsqueeze", 12, {"axes", 1}},
 };
 
-// Operators whose meaning changed in ways that no move tells.
-static const char *const CHANGED[] = {"Resize", "Upsample", "Scatter"};
-
 const pm_onnx_move *pm_onnx_find_move(const char *op, const char *attribute, int64_t opset)
 {
     for (size_t i = 0; i < sizeof MOVES / sizeof MOVES[0]; i++)
@@ -42,19 +39,28 @@ bool pm_onnx_softmax_changes(const pm_graph *graph, const pm_node *node)
     return axis != -1 && (x->type == PM_TYPE_NONE || axis != (int64_t)x->rank - 1);
 }
 
+bool pm_onnx_is_old_resize(const pm_node *node)
+{
+    return strcmp(node->op->name, "Upsample") == 0 ||
+           (strcmp(node->op->name, "Resize") == 0 && node->op->until != 0);
+}
+
+// Up to opset 6 the slope of a PRelu lies along the channels, from then on along the last axis.
+static bool prelu_stays(const pm_value *x, const pm_value *slope)
+{
+    return !slope->batched && (slope->tensor.count == 1 || x->tensor.rank == 2);
+}
+
 static bool can_upgrade(const pm_graph *graph, const pm_node *node)
 {
     const char *op = node->op->name;
-    for (size_t i = 0; i < sizeof CHANGED / sizeof CHANGED[0]; i++)
-        if (strcmp(op, CHANGED[i]) == 0)
-            return false;
+    if (pm_onnx_is_old_resize(node) || strcmp(op, "Scatter") == 0)
+        return true;
     const pm_operator *new_form = pm_operator_find(node->op->domain, op, ONNX_OPSET);
     if (!new_form || node->op->domain[0])
         return new_form != NULL;
-    if (strcmp(op, "PRelu") == 0 &&
-        new_form != node->op) // its slope was along the channels, not the last axis
-        return graph->values[node->inputs[1]].tensor.count == 1 ||
-               graph->values[node->inputs[0]].tensor.rank == 2;
+    if (strcmp(op, "PRelu") == 0 && new_form != node->op)
+        return prelu_stays(&graph->values[node->inputs[0]], &graph->values[node->inputs[1]]);
     bool moves = is_softmax(op);
     for (uint32_t i = 0; i < node->attribute_count; i++)
         moves = moves || pm_onnx_find_move(op, node->attributes[i].name, graph->opset);
@@ -72,13 +78,16 @@ bool pm_onnx_can_upgrade(const pm_graph *graph)
 
 const pm_tensor *pm_onnx_attribute_tensor(const pm_attribute *attribute, pm_region *region)
 {
-    const bool number = attribute->type == PM_ATTRIBUTE_FLOAT;
-    const int64_t *ints = attribute->type == PM_ATTRIBUTE_INTS ? attribute->ints : &attribute->i;
-    const size_t count = attribute->type == PM_ATTRIBUTE_INTS ? attribute->count : 1;
-    pm_tensor tensor = {.type = number ? PM_TYPE_F32 : PM_TYPE_I64, .rank = number ? 0 : 1, .count = count};
-    if (!number)
-        tensor.shape[0] = (int64_t)count;
-    tensor.data = number ? pm_region_copy(region, &attribute->f, sizeof attribute->f)
-                         : pm_region_copy(region, ints, count * sizeof *ints);
+    const bool list = attribute->type == PM_ATTRIBUTE_INTS || attribute->type == PM_ATTRIBUTE_FLOATS;
+    const bool number = attribute->type == PM_ATTRIBUTE_FLOAT || attribute->type == PM_ATTRIBUTE_FLOATS;
+    const int64_t *ints = list ? attribute->ints : &attribute->i;
+    const float *floats = list ? attribute->floats : &attribute->f;
+    const bool scalar = attribute->type == PM_ATTRIBUTE_FLOAT;
+    pm_tensor tensor = {.type = number ? PM_TYPE_F32 : PM_TYPE_I64,
+                        .rank = scalar ? 0 : 1,
+                        .count = list ? attribute->count : 1};
+    if (!scalar)
+        tensor.shape[0] = (int64_t)tensor.count;
+    tensor.data = pm_region_copy(region, number ? (const void *)floats : ints, pm_tensor_bytes(&tensor));
     return tensor.data ? pm_region_copy(region, &tensor, sizeof tensor) : NULL;
 }

@@ -20,6 +20,9 @@ const pm_onnx_move *pm_onnx_find_move(const char *op, const char *attribute, int
 // on" to "along axis", and it is not known that both are the same here.
 bool pm_onnx_softmax_changes(const pm_graph *graph, const pm_node *node);
 
-// The attribute's value as a tensor: a number of float32 or a list of int64, in region; NULL when out of
-// memory.
+// Whether the node is an Upsample or the Resize of opset 10, which in opset 13 are a Resize with asymmetric
+// coordinates, cut to the lower neighbour.
+bool pm_onnx_is_old_resize(const pm_node *node);
+
+// The attribute's value as a tensor: a number of float32 or a list, in region; NULL when out of memory.
 const pm_tensor *pm_onnx_attribute_tensor(const pm_attribute *attribute, pm_region *region);

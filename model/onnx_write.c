@@ -132,7 +132,8 @@ static void write_node(writer *w, const pm_node *node)
     for (uint32_t i = 0; i < node->output_count; i++)
         pm_wire_put_text(out, ONNX_NODE_OUTPUT, name_of(w, node->outputs[i]));
     pm_wire_put_text(out, ONNX_NODE_NAME, node->name);
-    pm_wire_put_text(out, ONNX_NODE_OP_TYPE, node->op->name);
+    const bool renamed = w->upgrades && strcmp(node->op->name, "Scatter") == 0;
+    pm_wire_put_text(out, ONNX_NODE_OP_TYPE, renamed ? "ScatterElements" : node->op->name);
     if (node->op->domain[0])
         pm_wire_put_text(out, ONNX_NODE_DOMAIN, node->op->domain);
     for (uint32_t i = 0; i < node->attribute_count; i++)
@@ -170,6 +171,38 @@ static void write_softmax(writer *w, const pm_node *node)
     write_plain(w, node->op->name, node->name, (const char *const[]){flat, NULL}, soft, &last);
     write_plain(w, "Shape", shape, (const char *const[]){x, NULL}, shape, NULL);
     write_plain(w, "Reshape", soft, (const char *const[]){soft, shape}, y, NULL);
+}
+
+static pm_attribute text_attribute(const char *name, const char *text)
+{
+    return (pm_attribute){.name = name, .type = PM_ATTRIBUTE_STRING, .s = text};
+}
+
+// Its factors were an attribute or input 1 and are input 2, behind the region that is left out.
+static void write_old_resize(writer *w, const pm_node *node)
+{
+    const pm_attribute *factors = pm_node_attribute(node, "scales");
+    const char *scales = factors ? NULL : name_of(w, node->inputs[1]);
+    char moved[PM_MAX_NAME];
+    if (factors) {
+        move_attribute(w, node, factors, moved);
+        scales = moved;
+    }
+    const pm_attribute attributes[] = {
+        text_attribute("coordinate_transformation_mode", "asymmetric"),
+        text_attribute("nearest_mode", "floor"),
+        text_attribute("mode", pm_node_string(node, "mode", "nearest")),
+    };
+    size_t mark = pm_wire_begin(&w->out, ONNX_GRAPH_NODE);
+    pm_wire_put_text(&w->out, ONNX_NODE_INPUT, name_of(w, node->inputs[0]));
+    pm_wire_put_text(&w->out, ONNX_NODE_INPUT, "");
+    pm_wire_put_text(&w->out, ONNX_NODE_INPUT, scales);
+    pm_wire_put_text(&w->out, ONNX_NODE_OUTPUT, name_of(w, node->outputs[0]));
+    pm_wire_put_text(&w->out, ONNX_NODE_NAME, node->name);
+    pm_wire_put_text(&w->out, ONNX_NODE_OP_TYPE, "Resize");
+    for (size_t i = 0; i < sizeof attributes / sizeof attributes[0]; i++)
+        write_attribute(&w->out, &attributes[i]);
+    pm_wire_end(&w->out, mark);
 }
 
 // A prefix that no value's or node's name has.
@@ -234,6 +267,8 @@ static void write_nodes(writer *w)
         if (!is_left_out(node)) {
             if (w->upgrades && pm_onnx_softmax_changes(g, node))
                 write_softmax(w, node);
+            else if (w->upgrades && pm_onnx_is_old_resize(node))
+                write_old_resize(w, node);
             else
                 write_node(w, node);
             continue;

@@ -174,12 +174,13 @@ def cases():
     yield "LSTM-tagger", Tagger(), (tokens(16, 11, 50),), classes(16, 5), ce
     yield "GRU", Recurrent(nn.GRU), (torch.randn(16, 9, 12),), classes(16, 7), ce
     yield "GRU-both-ways", Recurrent(nn.GRU, num_layers=2, bidirectional=True), (torch.randn(16, 9, 12),), classes(16, 7), ce
-    yield "GPT", GPT(), (tokens(8, 16, 65),), torch.randn(8, 16, 65), "mean_squared_error"
+    yield "GPT", GPT(), (tokens(8, 16, 65),), tokens(8, 16, 65), ce
+    yield "GPT-squares", GPT(), (tokens(8, 16, 65),), torch.randn(8, 16, 65), "mean_squared_error"
     yield "DeepFM", DeepFM(), (torch.randint(0, 100, (64, 8)), torch.randn(64, 4)), torch.randint(0, 2, (64, 1)).float(), bce
     yield "DeepFM-L1", DeepFM(), (torch.randint(0, 100, (64, 8)), torch.randn(64, 4)), torch.randn(64, 1), "l1"
 
 
-LOSSES = {"softmax_cross_entropy": F.cross_entropy, "mean_squared_error": F.mse_loss, "l1": F.l1_loss,
+LOSSES = {"softmax_cross_entropy": lambda y, t: F.cross_entropy(y.flatten(0, -2), t.flatten()), "mean_squared_error": F.mse_loss, "l1": F.l1_loss,
           "binary_cross_entropy": F.binary_cross_entropy_with_logits}
 KINDS = {"float32": "F32", "int32": "I32", "int64": "I64"}
 
@@ -225,11 +226,6 @@ def differences(wanted, got, largest):
     if scale <= NOISE * largest:
         return [np.abs(h - g).max() / (NOISE * largest) * TOLERANCE] * 2
     return np.abs(h - g).max() / scale, np.linalg.norm(h - g) / norm
-
-
-def match(wanted, names):
-    """PyTorch's parameters to ours: by name, or in ours transposed or stacked the way ONNX has recurrent weights."""
-    return [n for n in wanted if n not in names], [n for n in names if n not in wanted]
 
 
 def check(paramill, folder, name, model, inputs, target, loss):

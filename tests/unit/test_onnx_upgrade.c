@@ -98,3 +98,39 @@ Test(onnx_upgrade, numbers_become_scalars_and_lists_vectors)
     cr_assert(c->rank == 1 && c->shape[0] == 2 && ((const int64_t *)c->data)[1] == -1);
     pm_region_destroy(&region);
 }
+
+// x (N, 1, 4, 4) made 2 and 1.5 times as large.
+static pm_graph *resize(int64_t opset, const char *op, const char *mode)
+{
+    pm_graph *g = graphs_create();
+    g->opset = opset;
+    const float factors[] = {1, 1, 2, 1.5f};
+    const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(1, 4, 4));
+    uint32_t inputs[] = {x, PM_NO_VALUE};
+    pm_attribute attributes[] = {
+        {.name = "mode", .type = PM_ATTRIBUTE_STRING, .s = mode},
+        {.name = "scales", .type = PM_ATTRIBUTE_FLOATS, .floats = factors, .count = 4}};
+    if (opset > 8) {
+        pm_tensor scales = graphs_tensor(PM_TYPE_F32, GRAPHS_SHAPE(4));
+        scales.data = pm_region_copy(g->region, factors, sizeof factors);
+        NETS_OK(pm_graph_add_constant(g, "scales", &scales, &inputs[1]));
+    }
+    const uint32_t y = graphs_node_with(g, op, inputs, opset > 8 ? 2 : 1, attributes, opset > 8 ? 1 : 2);
+    g->values[y].tensor = graphs_tensor(PM_TYPE_F32, GRAPHS_SHAPE(1, 1, 8, 6));
+    g->values[y].batched = true;
+    return graphs_finish(g, y);
+}
+
+Test(onnx_upgrade, what_made_images_larger_is_a_resize_in_opset_13)
+{
+    pm_graph *graphs[] = {resize(7, "Upsample", "nearest"), resize(9, "Upsample", "linear"),
+                          resize(10, "Resize", "nearest"), resize(10, "Resize", "linear")};
+    for (size_t i = 0; i < 4; i++) {
+        pm_graph *back = there_and_back(graphs[i]);
+        cr_assert_eq(back->opset, 13);
+        cr_assert_str_eq(back->nodes[0].op->name, "Resize");
+        check_same_answers(graphs[i], back);
+        pm_graph_destroy(&back);
+        pm_graph_destroy(&graphs[i]);
+    }
+}

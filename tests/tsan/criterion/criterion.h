@@ -47,6 +47,7 @@ void pm_tsan_fail(const char *file, int line, const char *what, const char *form
     ((condition) ? (void)0 : pm_tsan_fail(__FILE__, __LINE__, #condition, " " __VA_ARGS__))
 #define cr_assert_fail(...) cr_assert(false, __VA_ARGS__)
 #define cr_expect cr_assert
+#define cr_expect_float_eq cr_assert_float_eq
 #define cr_assert_not(a, ...) cr_assert(!(a), __VA_ARGS__)
 #define cr_assert_eq(a, b, ...) cr_assert((a) == (b), __VA_ARGS__)
 #define cr_assert_neq(a, b, ...) cr_assert((a) != (b), __VA_ARGS__)
