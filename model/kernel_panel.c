@@ -123,7 +123,10 @@ static void run_tile(size_t rows, const pm_panel *p)
         stepped_8,
 #endif
     };
-    (p->a_steps ? stepped : plain)[rows - 1](p);
+    if (p->a_steps)
+        stepped[rows - 1](p);
+    else
+        plain[rows - 1](p);
 }
 
 // Rows in tiles of nearly the same number: a tile of few rows waits for its own sums.
