@@ -47,6 +47,14 @@ static void on_validation(void *context, uint64_t clock, double loss, double acc
     fflush(stdout);
 }
 
+static void on_metric(void *context, uint64_t clock, const char *name, double value)
+{
+    pm_progress_view *view = context;
+    line_over(view);
+    printf("validation at step %llu: %s %.6f\n", (unsigned long long)clock, name, value);
+    fflush(stdout);
+}
+
 static void on_version(void *context, uint64_t version, uint64_t step)
 {
     pm_progress_view *view = context;
@@ -58,7 +66,7 @@ static void on_version(void *context, uint64_t version, uint64_t step)
 pm_coordinator_events pm_progress_events(pm_progress_view *view)
 {
     *view = (pm_progress_view){.terminal = isatty(STDOUT_FILENO), .clock = pm_clock_monotonic()};
-    return (pm_coordinator_events){view, on_phase, on_step, on_validation, on_version, NULL};
+    return (pm_coordinator_events){view, on_phase, on_step, on_validation, on_metric, on_version, NULL};
 }
 
 void pm_progress_end(pm_progress_view *view)

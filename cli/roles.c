@@ -2,6 +2,7 @@
 
 #include "cli/progress.h"
 #include "core/metrics.h"
+#include "core/quality.h"
 #include "model/graph.h"
 #include "net/http.h"
 #include "ps/checkpoint.h"
@@ -67,6 +68,8 @@ static pm_status check_job(pm_job *job, pm_dataset **train)
     }
     if (status.code == PM_OK)
         status = check_changes(job, graph, &row);
+    if (status.code == PM_OK)
+        status = pm_quality_check(job, row.outputs);
     pm_dataset_destroy(&validation);
     pm_graph_destroy(&graph);
     return status;

@@ -73,6 +73,15 @@ static void on_validation(void *context, uint64_t clock, double loss, double acc
         c->options->events.on_validation(c->options->events.context, clock, loss, accuracy, rows);
 }
 
+static void on_metric(void *context, uint64_t clock, const char *name, double value)
+{
+    coordinator *c = context;
+    pm_log_info(&c->options->log, "metric", "clock=%llu name=%s value=%.6f", (unsigned long long)clock, name,
+                value);
+    if (c->options->events.on_metric)
+        c->options->events.on_metric(c->options->events.context, clock, name, value);
+}
+
 static void on_version(void *context, uint64_t version, uint64_t step)
 {
     coordinator *c = context;
@@ -96,14 +105,15 @@ static pm_status open(coordinator *c)
 {
     const pm_coordinator_options *o = c->options;
     make_metrics(c, o->metrics);
-    const pm_roster_options roster = {.job = o->job,
-                                      .train_rows = o->train_rows,
-                                      .vocabulary = o->vocabulary,
-                                      .resume = o->resume,
-                                      .stay = o->stay,
-                                      .absent_ms = o->absent_ms,
-                                      .first_epoch = pm_wall_ms(),
-                                      .events = {c, on_phase, on_step, on_validation, on_version, NULL}};
+    const pm_roster_options roster = {
+        .job = o->job,
+        .train_rows = o->train_rows,
+        .vocabulary = o->vocabulary,
+        .resume = o->resume,
+        .stay = o->stay,
+        .absent_ms = o->absent_ms,
+        .first_epoch = pm_wall_ms(),
+        .events = {c, on_phase, on_step, on_validation, on_metric, on_version, NULL}};
     pm_status status = pm_roster_create(&c->roster, &roster, pm_now_ms(&o->clock));
     if (status.code == PM_OK)
         status = pm_socket_create(&c->socket, o->net, PM_SOCKET_ROUTER);

@@ -25,6 +25,7 @@ typedef struct pm_coordinator_events {
                      const char *text); // "waiting for 1 of 2 servers, 2 of 2 workers", "running", …
     void (*on_step)(void *context, const pm_progress *progress);
     void (*on_validation)(void *context, uint64_t clock, double loss, double accuracy, uint64_t rows);
+    void (*on_metric)(void *context, uint64_t clock, const char *name, double value); // after on_validation
     void (*on_version)(void *context, uint64_t version, uint64_t step);
     void (*on_bound)(void *context, const char *endpoint); // the address in use, before anything else
 } pm_coordinator_events;

@@ -202,6 +202,7 @@ pm_status pm_member_report(pm_member *member, const Paramill__Report *report)
         *body = *report;
         body->name = pm_proto_string(member->name);
         body->failure = pm_proto_string(report->failure ? report->failure : "");
+        pm_proto_list(&body->counters, &body->n_counters, report->counters, report->n_counters);
     }
     return send(member, 0, PARAMILL__HEADER__BODY_REPORT, body);
 }

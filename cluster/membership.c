@@ -211,6 +211,7 @@ void pm_membership_report(pm_membership *membership, const Paramill__Report *rep
     *body = *report_in;
     body->name = pm_proto_string(m->name);
     body->failure = pm_proto_string(report_in->failure ? report_in->failure : "");
+    pm_proto_list(&body->counters, &body->n_counters, report_in->counters, report_in->n_counters);
     report *r = &m->reports[++m->report_count % REPORTS_MAX];
     drop_report(r);
     r->header = pm_header_create(m->report_count, m->state.epoch, PARAMILL__HEADER__BODY_REPORT, body);

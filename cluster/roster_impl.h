@@ -40,6 +40,7 @@ typedef struct cut_score {
     bool trained;   // the last step before the cut is in
     pm_score validation;
     bool validated;
+    double metrics[PM_QUALITIES_MAX]; // of the validation
 } cut_score;
 
 typedef struct rate_sample {

@@ -1,7 +1,9 @@
 // Reports: the loss of each step, evaluations, the quality that a version's manifest records, progress.
 #include "cluster/roster_impl.h"
+#include "core/quality.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SAMPLE_MS = 300 };
@@ -107,18 +109,37 @@ static void step_complete(pm_roster *roster, uint64_t clock, pm_score total, int
         roster->events.on_step(roster->events.context, &progress);
 }
 
+static void measure(const pm_roster *roster, pm_score total, double metrics[PM_QUALITIES_MAX])
+{
+    const pm_quality_sums sums = {.loss = mean(total.loss_sum, total.rows),
+                                  .correct = total.correct,
+                                  .rows = total.rows,
+                                  .counters = total.counters,
+                                  .counter_count = total.counter_count};
+    for (uint32_t i = 0; i < roster->job->metric_count; i++)
+        metrics[i] = pm_quality_value(roster->job, roster->job->metrics[i], &sums);
+}
+
 static void evaluation_complete(pm_roster *roster, uint64_t clock, pm_score total)
 {
+    double metrics[PM_QUALITIES_MAX] = {0};
+    measure(roster, total, metrics);
+    total.counters = NULL; // the tally's
+    total.counter_count = 0;
     roster->last_validation = total;
     roster->last_validation_clock = clock;
     if (roster->events.on_validation)
         roster->events.on_validation(roster->events.context, clock, mean(total.loss_sum, total.rows),
                                      mean((double)total.correct, total.rows), total.rows);
+    for (uint32_t i = 0; roster->events.on_metric && i < roster->job->metric_count; i++)
+        roster->events.on_metric(roster->events.context, clock, pm_quality_name(roster->job->metrics[i]),
+                                 metrics[i]);
     pm_roster_patience(roster, clock, mean(total.loss_sum, total.rows));
     if (!pm_steps_is_cut(&roster->steps, clock))
         return;
     cut_score *cut = cut_at(roster, clock);
     cut->validation = total;
+    memcpy(cut->metrics, metrics, sizeof metrics);
     cut->validated = true;
     pm_roster_publish_scores(roster);
 }
@@ -129,7 +150,8 @@ void pm_roster_score(pm_roster *roster, const Paramill__Report *report, int64_t 
     if (!pm_block_valid(block, roster->job->lanes) || report->clock < roster->start_clock ||
         report->clock > roster->steps.total)
         return;
-    pm_score score = {report->loss_sum, report->correct, report->rows}, total;
+    pm_score score = {report->loss_sum, report->correct, report->rows, report->counters, report->n_counters};
+    pm_score total;
     if (report->evaluation) {
         if (pm_tally_add(roster->evaluation, report->clock, block, score, &total))
             evaluation_complete(roster, report->clock, total);
@@ -149,6 +171,11 @@ static void publish(pm_roster *roster, const cut_score *cut)
     body->validated = cut->validated;
     body->validation_loss = mean(cut->validation.loss_sum, cut->validation.rows);
     body->validation_accuracy = mean((double)cut->validation.correct, cut->validation.rows);
+    const uint32_t metrics = cut->validated ? roster->job->metric_count : 0;
+    body->metrics = metrics ? malloc(metrics * sizeof *body->metrics) : NULL;
+    body->n_metrics = body->metrics ? metrics : 0;
+    if (body->metrics)
+        memcpy(body->metrics, cut->metrics, metrics * sizeof *body->metrics);
     body->kernel_set = pm_proto_string(roster->kernel_set ? roster->kernel_set : "");
     pm_outbox_post(&roster->outbox, 0, &roster_checkpoint(roster)->peer,
                    pm_header_create(0, roster->epoch, PARAMILL__HEADER__BODY_PUBLISHED, body), NULL, 0);

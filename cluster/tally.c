@@ -7,7 +7,7 @@ typedef struct sheet {
     bool used;
     uint64_t clock;
     pm_lane_set in;
-    pm_score *nodes; // 2 * lanes
+    pm_score *nodes; // 2 * lanes; those in hold counters of their own
 } sheet;
 
 struct pm_tally {
@@ -35,10 +35,57 @@ pm_status pm_tally_create(pm_tally **tally, uint32_t lanes, uint32_t window)
     return pm_ok();
 }
 
+static void drop_counters(pm_score *score)
+{
+    free((void *)(uintptr_t)score->counters);
+    score->counters = NULL;
+    score->counter_count = 0;
+}
+
+static void empty(const pm_tally *tally, sheet *s)
+{
+    for (uint32_t i = 0; s->nodes && i < 2 * tally->lanes; i++)
+        drop_counters(&s->nodes[i]);
+    memset(&s->in, 0, sizeof s->in);
+    s->used = false;
+}
+
+// A copy with counters of its own; none when out of memory.
+static pm_score own(const pm_score *score)
+{
+    pm_score copy = *score;
+    uint64_t *counters = score->counter_count ? malloc(score->counter_count * sizeof *counters) : NULL;
+    if (counters)
+        memcpy(counters, score->counters, score->counter_count * sizeof *counters);
+    copy.counters = counters;
+    copy.counter_count = counters ? score->counter_count : 0;
+    return copy;
+}
+
+// The sum of two neighbours, which are emptied.
+static pm_score add(pm_score *left, pm_score *right)
+{
+    pm_score sum = {.loss_sum = left->loss_sum + right->loss_sum,
+                    .correct = left->correct + right->correct,
+                    .rows = left->rows + right->rows};
+    if (left->counters && left->counter_count == right->counter_count) {
+        uint64_t *counters = (uint64_t *)(uintptr_t)left->counters;
+        for (size_t i = 0; i < left->counter_count; i++)
+            counters[i] += right->counters[i];
+        sum.counters = counters;
+        sum.counter_count = left->counter_count;
+        left->counters = NULL;
+    }
+    drop_counters(left);
+    drop_counters(right);
+    return sum;
+}
+
 void pm_tally_destroy(pm_tally **tally)
 {
     if (!tally || !*tally)
         return;
+    pm_tally_reset(*tally);
     free((*tally)->scores);
     free((*tally)->sheets);
     free(*tally);
@@ -47,8 +94,8 @@ void pm_tally_destroy(pm_tally **tally)
 
 void pm_tally_reset(pm_tally *tally)
 {
-    for (uint32_t i = 0; i < tally->window; i++)
-        tally->sheets[i].used = false;
+    for (uint32_t i = 0; tally->sheets && i < tally->window; i++)
+        empty(tally, &tally->sheets[i]);
 }
 
 bool pm_tally_add(pm_tally *tally, uint64_t clock, pm_block block, pm_score score, pm_score *total)
@@ -57,21 +104,21 @@ bool pm_tally_add(pm_tally *tally, uint64_t clock, pm_block block, pm_score scor
     if (s->used && s->clock > clock)
         return false;
     if (!s->used || s->clock < clock) {
-        memset(&s->in, 0, sizeof s->in);
+        empty(tally, s);
         s->used = true;
         s->clock = clock;
     }
     uint32_t node = pm_block_node(block, tally->lanes);
     if (pm_lane_set_covers(&s->in, node))
         return false;
-    for (uint32_t below; (below = pm_lane_set_below(&s->in, node, tally->lanes));)
+    for (uint32_t below; (below = pm_lane_set_below(&s->in, node, tally->lanes));) {
         pm_lane_set_drop(&s->in, below);
-    s->nodes[node] = score;
+        drop_counters(&s->nodes[below]);
+    }
+    s->nodes[node] = own(&score);
     pm_lane_set_put(&s->in, node);
     for (; node > 1 && pm_lane_set_has(&s->in, node ^ 1); node /= 2) {
-        const pm_score *left = &s->nodes[node & ~1u], *right = &s->nodes[node | 1];
-        s->nodes[node / 2] = (pm_score){left->loss_sum + right->loss_sum, left->correct + right->correct,
-                                        left->rows + right->rows};
+        s->nodes[node / 2] = add(&s->nodes[node & ~1u], &s->nodes[node | 1]);
         pm_lane_set_drop(&s->in, node);
         pm_lane_set_drop(&s->in, node ^ 1);
         pm_lane_set_put(&s->in, node / 2);

@@ -56,6 +56,11 @@ static const cyaml_strval_t DATA_TYPES[] = {
     {"text", PM_DATA_TEXT},
 };
 
+static const cyaml_strval_t QUALITIES[] = {
+    {"accuracy", PM_QUALITY_ACCURACY}, {"top_5", PM_QUALITY_TOP_5}, {"auc", PM_QUALITY_AUC},
+    {"log_loss", PM_QUALITY_LOG_LOSS}, {"f1", PM_QUALITY_F1},       {"rmse", PM_QUALITY_RMSE},
+};
+
 static const cyaml_strval_t AUGMENTS[] = {
     {"shift", PM_AUGMENT_SHIFT},   {"flip", PM_AUGMENT_FLIP},   {"rotate", PM_AUGMENT_ROTATE},
     {"scale", PM_AUGMENT_SCALE},   {"crop", PM_AUGMENT_CROP},   {"noise", PM_AUGMENT_NOISE},
@@ -209,6 +214,9 @@ static const cyaml_schema_field_t CHECKPOINT_FIELDS[] = {
 
 static const cyaml_schema_value_t WEIGHT = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, double)};
 
+static const cyaml_schema_value_t QUALITY = {
+    CYAML_VALUE_ENUM(CYAML_FLAG_STRICT, pm_quality, QUALITIES, CYAML_ARRAY_LEN(QUALITIES))};
+
 static const cyaml_schema_field_t JOB_FIELDS[] = {
     TEXT("name", REQUIRED, pm_job, name),
     UINT("seed", OPTIONAL, pm_job, seed),
@@ -220,6 +228,8 @@ static const cyaml_schema_field_t JOB_FIELDS[] = {
     REAL("label_smoothing", OPTIONAL, pm_job, label_smoothing),
     CYAML_FIELD_SEQUENCE_COUNT("class_weights", OPTIONAL | CYAML_FLAG_POINTER, pm_job, class_weights,
                                class_weight_count, &WEIGHT, 1, 1 << 20),
+    CYAML_FIELD_SEQUENCE_COUNT("metrics", OPTIONAL | CYAML_FLAG_POINTER, pm_job, metrics, metric_count,
+                               &QUALITY, 1, PM_QUALITIES_MAX),
     CYAML_FIELD_MAPPING("optimizer", REQUIRED, pm_job, optimizer, OPTIMIZER_FIELDS),
     UINT("batch", REQUIRED, pm_job, batch),
     UINT("lanes", REQUIRED, pm_job, lanes),
@@ -368,6 +378,14 @@ const char *pm_augment_name(pm_augment_op op)
     for (size_t i = 0; i < CYAML_ARRAY_LEN(AUGMENTS); i++)
         if (AUGMENTS[i].val == (int64_t)op)
             return AUGMENTS[i].str;
+    return "?";
+}
+
+const char *pm_quality_name(pm_quality quality)
+{
+    for (size_t i = 0; i < CYAML_ARRAY_LEN(QUALITIES); i++)
+        if (QUALITIES[i].val == (int64_t)quality)
+            return QUALITIES[i].str;
     return "?";
 }
 

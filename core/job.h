@@ -20,8 +20,10 @@
 //     validation: {features: …, targets: …}             # optional; or validation_split: 0.1
 //     augment: [{op: shift, pixels: 2}, {op: flip}]     # optional
 //   # or: data: {type: text, path: input.txt, context: 64}
-//   loss: softmax_cross_entropy                         # or mean_squared_error, l1, binary_cross_entropy,
-//   bpr label_smoothing: 0.1                                # optional, as class_weights: [1, 2, …]
+//   loss: softmax_cross_entropy
+//         # or mean_squared_error, l1, binary_cross_entropy, bpr
+//   metrics: [accuracy, top_5, f1]                      # optional; also auc, log_loss, rmse
+//   label_smoothing: 0.1                                # optional, as class_weights: [1, 2, …]
 //   optimizer: {kind: adam, learning_rate: 0.001}
 //   batch: 128                                          # rows of one step, all lanes together
 //   lanes: 8
@@ -100,6 +102,18 @@ typedef enum pm_loss {
     PM_LOSS_BINARY_CROSS_ENTROPY,
     PM_LOSS_BPR
 } pm_loss;
+
+// core/quality.h says what each is.
+typedef enum pm_quality {
+    PM_QUALITY_ACCURACY,
+    PM_QUALITY_TOP_5,
+    PM_QUALITY_AUC,
+    PM_QUALITY_LOG_LOSS,
+    PM_QUALITY_F1,
+    PM_QUALITY_RMSE
+} pm_quality;
+
+enum { PM_QUALITIES_MAX = 8 };
 
 // Either onnx, or input and layers.
 typedef struct pm_job_model {
@@ -209,6 +223,8 @@ typedef struct pm_job {
     double label_smoothing; // cross-entropy: the part of a target that is spread evenly over all classes [0]
     double *class_weights; // cross-entropy: class_weight_count factors of the loss of a class's rows; NULL: 1
     uint32_t class_weight_count;
+    pm_quality *metrics; // metric_count, of the validation data
+    uint32_t metric_count;
     pm_job_optimizer optimizer;
     uint32_t batch; // divisible by lanes
     uint32_t lanes; // power of two, at most PM_MAX_LANES
@@ -246,3 +262,6 @@ double pm_job_rate_factor(const pm_job_optimizer *optimizer, const char *paramet
 // What a job calls a layer kind: "Conv"; a change to training rows: "flip".
 const char *pm_op_name(pm_op op);
 const char *pm_augment_name(pm_augment_op op);
+
+// What a job calls a measure: "f1".
+const char *pm_quality_name(pm_quality quality);

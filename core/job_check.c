@@ -169,6 +169,29 @@ static pm_status check_augment(const pm_job_augment *a, uint32_t index)
                    needs[a->op].says);
 }
 
+// Which measures go with which losses: bit l for loss l.
+static pm_status check_metrics(const pm_job *job)
+{
+    enum {
+        CLASSES = 1 << PM_LOSS_SOFTMAX_CROSS_ENTROPY,
+        BINARY = 1 << PM_LOSS_BINARY_CROSS_ENTROPY,
+        RANKING = 1 << PM_LOSS_BPR
+    };
+    static const unsigned losses[] = {[PM_QUALITY_ACCURACY] = CLASSES | BINARY | RANKING,
+                                      [PM_QUALITY_TOP_5] = CLASSES | RANKING,
+                                      [PM_QUALITY_AUC] = CLASSES | BINARY,
+                                      [PM_QUALITY_LOG_LOSS] = CLASSES | BINARY,
+                                      [PM_QUALITY_F1] = CLASSES | BINARY,
+                                      [PM_QUALITY_RMSE] = 1 << PM_LOSS_MEAN_SQUARED_ERROR};
+    if (job->metric_count > 0 && !pm_job_validates(job))
+        return pm_fail(PM_INVALID, "metrics: data has no validation rows to measure");
+    for (uint32_t i = 0; i < job->metric_count; i++)
+        if (!(losses[job->metrics[i]] >> job->loss & 1))
+            return pm_fail(PM_INVALID, "metrics: %s does not go with the job's loss",
+                           pm_quality_name(job->metrics[i]));
+    return pm_ok();
+}
+
 static pm_status check_targets(const pm_job *job)
 {
     if (pm_job_softens(job) && job->loss != PM_LOSS_SOFTMAX_CROSS_ENTROPY)
@@ -274,6 +297,8 @@ pm_status pm_job_check(const pm_job *job)
     if (job->staleness != 0)
         return pm_fail(PM_UNSUPPORTED, "staleness: only 0 (bulk synchronous) is built");
     status = check_targets(job);
+    if (status.code == PM_OK)
+        status = check_metrics(job);
     if (status.code == PM_OK)
         status = check_data(job);
     if (status.code == PM_OK)

@@ -54,8 +54,9 @@ static void *make_tensor(pm_layer_builder *b, const char *name, pm_type type, co
                          uint32_t rank, pm_tensor *tensor)
 {
     *tensor = (pm_tensor){.type = type, .rank = rank};
-    memcpy(tensor->shape, shape, rank * sizeof *shape);
-    if (!pm_shape_count(shape, rank, PM_MAX_PARAM_COUNT, &tensor->count) || tensor->count == 0) {
+    if (rank > 0) // a scalar has no shape
+        memcpy(tensor->shape, shape, rank * sizeof *shape);
+    if (!pm_shape_count(tensor->shape, rank, PM_MAX_PARAM_COUNT, &tensor->count) || tensor->count == 0) {
         pm_layer_fail(b, pm_fail(PM_INVALID, "%s is empty or too large", name));
         return NULL;
     }

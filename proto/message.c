@@ -94,6 +94,14 @@ char *pm_proto_string(const char *text)
     return strdup(text);
 }
 
+void pm_proto_list(uint64_t **list, size_t *count, const uint64_t *from, size_t from_count)
+{
+    *list = from_count ? malloc(from_count * sizeof *from) : NULL;
+    *count = *list ? from_count : 0;
+    if (*list)
+        memcpy(*list, from, from_count * sizeof *from);
+}
+
 Paramill__Header *pm_header_create(uint64_t request, uint64_t epoch, Paramill__Header__BodyCase kind,
                                    void *body)
 {

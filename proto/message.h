@@ -48,6 +48,9 @@ void *pm_proto_new(const ProtobufCMessageDescriptor *descriptor);
 // A heap copy of a string for a string field of a heap message.
 char *pm_proto_string(const char *text);
 
+// A heap copy of a list for a repeated field of a heap message; empty when there is nothing, or no memory.
+void pm_proto_list(uint64_t **list, size_t *count, const uint64_t *from, size_t from_count);
+
 // The Error answer to a request.
 Paramill__Header *pm_header_error(uint64_t request, uint64_t epoch, pm_status status,
                                   uint32_t retry_after_ms);

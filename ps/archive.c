@@ -186,6 +186,11 @@ static pm_status describe(pm_manifest *manifest, const pm_archive_source *source
     if (cut->scored && cut->validated) {
         pm_manifest_set_metric(manifest, "validation_loss", cut->validation_loss);
         pm_manifest_set_metric(manifest, "validation_accuracy", cut->validation_accuracy);
+        for (uint32_t i = 0; i < job->metric_count; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "validation_%s", pm_quality_name(job->metrics[i]));
+            pm_manifest_set_metric(manifest, name, cut->metrics[i]);
+        }
     }
     const bool text = source->vocabulary && source->vocabulary[0];
     manifest->job = strdup(job->text);

@@ -20,6 +20,7 @@ typedef struct score {
     uint64_t clock;
     bool validated;
     double train_loss, train_accuracy, validation_loss, validation_accuracy;
+    double metrics[PM_QUALITIES_MAX];
     char kernel_set[48];
 } score;
 
@@ -189,6 +190,7 @@ static void set_score(pm_cut *cut, const score *s)
     cut->validated = s->validated;
     cut->validation_loss = s->validation_loss;
     cut->validation_accuracy = s->validation_accuracy;
+    memcpy(cut->metrics, s->metrics, sizeof cut->metrics);
     memcpy(cut->kernel_set, s->kernel_set, sizeof cut->kernel_set);
 }
 
@@ -294,6 +296,8 @@ static void take_score(pm_gather *g, const Paramill__Header *header)
                      .train_accuracy = p->train_accuracy,
                      .validation_loss = p->validation_loss,
                      .validation_accuracy = p->validation_accuracy};
+    for (size_t i = 0; i < PM_QUALITIES_MAX; i++)
+        place->metrics[i] = i < p->n_metrics ? p->metrics[i] : NAN;
     snprintf(place->kernel_set, sizeof place->kernel_set, "%s", p->kernel_set);
     open_cut *c = find_cut(g, p->clock);
     if (c)

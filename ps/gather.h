@@ -28,6 +28,7 @@ typedef struct pm_cut {
     double train_loss, train_accuracy; // NaN when not known
     bool validated;
     double validation_loss, validation_accuracy;
+    double metrics[PM_QUALITIES_MAX]; // the job's, of the validation
     char kernel_set[48];
 } pm_cut;
 

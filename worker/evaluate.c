@@ -1,15 +1,19 @@
 #include "worker/evaluate.h"
 
 #include "core/arena.h"
+#include "core/quality.h"
 #include "model/losses.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct pm_evaluator {
     pm_plan *plan;
     const pm_dataset *dataset;
-    pm_loss loss;
+    const pm_job *job;
+    uint64_t *counters;
+    size_t counter_count;
     uint32_t max_rows;
     pm_row_shape shape;
     pm_arena *arena;
@@ -19,16 +23,22 @@ struct pm_evaluator {
 };
 
 pm_status pm_evaluator_create(pm_evaluator **evaluator, pm_plan *plan, uint32_t max_rows,
-                              const pm_dataset *dataset, pm_loss loss, const pm_row_shape *shape)
+                              const pm_dataset *dataset, const pm_job *job, const pm_row_shape *shape)
 {
-    pm_evaluator *e = calloc(1, sizeof *e);
+    pm_status status = pm_quality_check(job, shape->outputs);
+    pm_evaluator *e = status.code == PM_OK ? calloc(1, sizeof *e) : NULL;
     if (!e)
-        return pm_fail(PM_NO_MEMORY, "an evaluator");
-    *e =
-        (pm_evaluator){.plan = plan, .dataset = dataset, .loss = loss, .max_rows = max_rows, .shape = *shape};
+        return status.code == PM_OK ? pm_fail(PM_NO_MEMORY, "an evaluator") : status;
+    *e = (pm_evaluator){.plan = plan,
+                        .dataset = dataset,
+                        .job = job,
+                        .counter_count = pm_quality_counters(job, shape->outputs),
+                        .max_rows = max_rows,
+                        .shape = *shape};
     const size_t in = pm_align(max_rows * shape->features * (shape->whole ? sizeof(int64_t) : sizeof(float)));
     const size_t out = pm_align(max_rows * shape->places * shape->outputs * sizeof(float));
-    pm_status status = pm_arena_create(&e->arena, in + 2 * out);
+    e->counters = calloc(e->counter_count + 1, sizeof *e->counters);
+    status = e->counters ? pm_arena_create(&e->arena, in + 2 * out) : pm_fail(PM_NO_MEMORY, "an evaluator");
     if (status.code != PM_OK) {
         pm_evaluator_destroy(&e);
         return status;
@@ -45,6 +55,7 @@ void pm_evaluator_destroy(pm_evaluator **evaluator)
     if (!evaluator || !*evaluator)
         return;
     pm_arena_destroy(&(*evaluator)->arena);
+    free((*evaluator)->counters);
     free(*evaluator);
     *evaluator = NULL;
 }
@@ -103,11 +114,15 @@ static double score(const pm_evaluator *e, size_t i, uint64_t *correct)
 {
     const size_t count = e->shape.outputs;
     const float *outputs = e->output + i * count;
-    if (pm_loss_kind_of(e->loss)->target == PM_TARGET_VALUES)
-        return score_values(e->loss, outputs, (const float *)e->targets + i * count, count, correct);
+    if (pm_loss_kind_of(e->job->loss)->target == PM_TARGET_VALUES) {
+        const float *wanted = (const float *)e->targets + i * count;
+        pm_quality_count_values(e->job, outputs, wanted, count, e->counters);
+        return score_values(e->job->loss, outputs, wanted, count, correct);
+    }
     const int32_t class = ((const int32_t *)e->targets)[i];
-    return e->loss == PM_LOSS_BPR ? score_ranking(outputs, count, class, correct)
-                                  : score_class(outputs, count, class, correct);
+    pm_quality_count_class(e->job, outputs, count, class, e->counters);
+    return e->job->loss == PM_LOSS_BPR ? score_ranking(outputs, count, class, correct)
+                                       : score_class(outputs, count, class, correct);
 }
 
 // The rows [row, end) of one lane.
@@ -139,7 +154,10 @@ pm_status pm_evaluator_run(pm_evaluator *evaluator, pm_block block, uint32_t lan
     uint64_t all = pm_dataset_rows(evaluator->dataset);
     double loss[PM_MAX_LANES];
     const uint64_t rows = all * (block.first + block.count) / lanes - all * block.first / lanes;
-    *result = (pm_evaluation){0, 0, rows * evaluator->shape.places};
+    *result = (pm_evaluation){.rows = rows * evaluator->shape.places,
+                              .counters = evaluator->counters,
+                              .counter_count = evaluator->counter_count};
+    memset(evaluator->counters, 0, evaluator->counter_count * sizeof *evaluator->counters);
     for (uint32_t i = 0; i < block.count; i++) {
         uint64_t lane = block.first + i;
         pm_status status =

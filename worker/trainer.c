@@ -39,8 +39,8 @@ static pm_status open_data(pm_trainer *t)
     if (status.code == PM_OK)
         status = pm_targets_create(&t->targets, job, &t->shape);
     if (status.code == PM_OK && t->validation)
-        status = pm_evaluator_create(&t->evaluator, t->inference, EVALUATION_ROWS, t->validation, job->loss,
-                                     &t->shape);
+        status =
+            pm_evaluator_create(&t->evaluator, t->inference, EVALUATION_ROWS, t->validation, job, &t->shape);
     return status;
 }
 

@@ -204,16 +204,18 @@ static pm_status push_frozen(worker *w)
     return status;
 }
 
-static pm_status report(worker *w, bool evaluation, double loss, uint64_t correct, uint64_t rows)
+static pm_status report(worker *w, bool evaluation, const pm_evaluation *sums)
 {
     Paramill__Report report = PARAMILL__REPORT__INIT;
     report.clock = w->clock;
     report.lane_first = w->block.first;
     report.lane_count = w->block.count;
     report.evaluation = evaluation;
-    report.loss_sum = loss;
-    report.correct = correct;
-    report.rows = rows;
+    report.loss_sum = sums->loss_sum;
+    report.correct = sums->correct;
+    report.rows = sums->rows;
+    report.counters = sums->counters;
+    report.n_counters = sums->counter_count;
     return pm_member_report(w->member, &report);
 }
 
@@ -226,7 +228,7 @@ static pm_status evaluate_block(worker *w)
     }
     pm_evaluation result;
     pm_status status = pm_evaluator_run(w->trainer.evaluator, w->block, w->trainer.job->lanes, &result);
-    return status.code == PM_OK ? report(w, true, result.loss_sum, result.correct, result.rows) : status;
+    return status.code == PM_OK ? report(w, true, &result) : status;
 }
 
 static pm_status train_block(worker *w)
@@ -243,7 +245,9 @@ static pm_status train_block(worker *w)
     pm_metric_add(w->steps_total, 1);
     pm_metric_add(w->rows_total, rows);
     pm_metric_observe_us(w->step_seconds, pm_now_us(&w->options->clock) - begin);
-    return report(w, false, step.loss, step.correct, rows * w->trainer.shape.places);
+    const pm_evaluation sums = {
+        .loss_sum = step.loss, .correct = step.correct, .rows = rows * w->trainer.shape.places};
+    return report(w, false, &sums);
 }
 
 // Until the coordinator lets the step begin: with early stopping, it waits for the last validation but one.

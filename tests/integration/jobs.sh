@@ -38,6 +38,7 @@ data:
   augment: [{op: shift, pixels: 2}, {op: rotate, degrees: 10}, {op: noise, deviation: 0.05}, {op: cutout, pixels: 4}, {op: mixup, alpha: 0.2}]
 loss: softmax_cross_entropy
 label_smoothing: 0.05
+metrics: [accuracy, top_5, f1]
 class_weights: [1, 1, 1.5, 1, 1, 1, 2, 1, 1, 1]
 optimizer: {kind: adam, learning_rate: 0.003, learning_rates: [{match: "gemm1.*", factor: 0.5}]}
 batch: 64

@@ -21,6 +21,11 @@ write(f"{sys.argv[1]}/values", y)
 write(f"{sys.argv[1]}/sides", [[float(v > 0) for v in row] for row in y])
 PY
 
+# metrics STORE: those of the newest version.
+metrics() {
+    python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["metrics"])' "$(ls -d "$1"/small/versions/* | tail -n 1)/manifest.json"
+}
+
 # job FILE STORE LOSS TARGETS WORKERS
 job() {
     cat >"$1" <<YAML
@@ -31,6 +36,7 @@ model:
   layers: [{op: Gemm, units: 2}]
 data: {train: {features: $work/x, targets: $work/$4}, validation_split: 0.2}
 loss: $3
+$(case $3 in mean*) echo "metrics: [rmse]" ;; binary*) echo "metrics: [accuracy, f1, log_loss]" ;; esac)
 optimizer: {kind: adam, learning_rate: 0.1, schedule: cosine}
 batch: 32
 lanes: 4
@@ -48,7 +54,15 @@ for loss in mean_squared_error l1 binary_cross_entropy; do
     job "$work/$loss.yaml" "$work/$loss-2" $loss $targets 4
     timeout -k 5 100 "$PARAMILL" train "$work/$loss.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "$loss with 4"; }
     [ "$(weights "$work/$loss")" = "$(weights "$work/$loss-2")" ] || fail "$loss: other bits with 4 workers"
+    [ "$(metrics "$work/$loss")" = "$(metrics "$work/$loss-2")" ] || fail "$loss: other metrics with 4 workers"
 done
+python3 - "$(metrics "$work/mean_squared_error")" "$(metrics "$work/binary_cross_entropy")" <<'PY' || fail "metrics"
+import ast, sys
+values, sides = map(ast.literal_eval, sys.argv[1:])
+assert abs(values["validation_rmse"] ** 2 - values["validation_loss"]) < 1e-12, values
+assert sides["validation_log_loss"] == sides["validation_loss"], sides
+assert sides["validation_accuracy"] <= sides["validation_f1"] and sides["validation_f1"] > 0.9, sides
+PY
 job "$work/bad.yaml" "$work/bad" softmax_cross_entropy values 1
 if "$PARAMILL" train "$work/bad.yaml" >"$work/log" 2>&1; then fail "classes that are floats"; fi
 grep -q 'softmax_cross_entropy takes one unsigned byte a row' "$work/log" || { cat "$work/log"; fail "floats are not named"; }
