@@ -1,5 +1,6 @@
 #include "cli/progress.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -20,6 +21,13 @@ static void on_phase(void *context, const char *text)
     fflush(stdout);
 }
 
+// Nothing where the loss does not judge.
+static void print_accuracy(double accuracy)
+{
+    if (!isnan(accuracy))
+        printf("  accuracy %.4f", accuracy);
+}
+
 static void on_step(void *context, const pm_progress *p)
 {
     pm_progress_view *view = context;
@@ -28,8 +36,9 @@ static void on_step(void *context, const pm_progress *p)
         return;
     view->shown_ms = now;
     line_over(view);
-    printf("epoch %u/%u  step %llu/%llu  loss %.4f  accuracy %.4f", p->epoch, p->epochs,
-           (unsigned long long)p->step, (unsigned long long)p->total_steps, p->loss, p->accuracy);
+    printf("epoch %u/%u  step %llu/%llu  loss %.4f", p->epoch, p->epochs, (unsigned long long)p->step,
+           (unsigned long long)p->total_steps, p->loss);
+    print_accuracy(p->accuracy);
     if (p->images_per_second > 0) // not before there is something to measure
         printf("  %.0f rows/s  %.0f s left", p->images_per_second, p->seconds_left);
     if (!view->terminal)
@@ -42,8 +51,9 @@ static void on_validation(void *context, uint64_t clock, double loss, double acc
 {
     pm_progress_view *view = context;
     line_over(view);
-    printf("validation at step %llu: loss %.4f  accuracy %.4f on %llu rows\n", (unsigned long long)clock,
-           loss, accuracy, (unsigned long long)rows);
+    printf("validation at step %llu: loss %.4f", (unsigned long long)clock, loss);
+    print_accuracy(accuracy);
+    printf(" on %llu rows\n", (unsigned long long)rows);
     fflush(stdout);
 }
 

@@ -13,8 +13,8 @@
 typedef struct pm_progress {
     uint64_t step, total_steps; // steps that all lanes have reported
     uint32_t epoch, epochs;     // from 1
-    double loss, accuracy;      // of the step: means over its rows
-    double images_per_second;   // over the last ten seconds or so
+    double loss, accuracy;    // of the step: means over its rows; accuracy NAN where the loss does not judge
+    double images_per_second; // over the last ten seconds or so
     double seconds_left;
 } pm_progress;
 

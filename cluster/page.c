@@ -59,7 +59,7 @@ static void add_progress(const pm_roster *roster, json_t *page)
         return;
     json_object_set_new(page, "validation_clock", json_integer((json_int_t)roster->last_validation_clock));
     json_object_set_new(page, "validation_loss", number(v->loss_sum / (double)v->rows));
-    json_object_set_new(page, "validation_accuracy", number((double)v->correct / (double)v->rows));
+    json_object_set_new(page, "validation_accuracy", number(pm_roster_accuracy(roster, v)));
 }
 
 char *pm_roster_page(const pm_roster *roster, int64_t now_ms)

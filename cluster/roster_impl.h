@@ -109,6 +109,8 @@ uint32_t pm_roster_lease(const pm_roster *roster, const place *p, pm_block block
 // score.c
 pm_status pm_roster_score_create(pm_roster *roster) PM_CHECKED;
 void pm_roster_score_destroy(pm_roster *roster);
+double pm_roster_accuracy(const pm_roster *roster,
+                          const pm_score *score); // NAN where the loss does not judge
 void pm_roster_score_reset(pm_roster *roster);
 void pm_roster_score(pm_roster *roster, const Paramill__Report *report, int64_t now_ms);
 void pm_roster_publish_scores(

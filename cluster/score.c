@@ -51,6 +51,11 @@ static double mean(double sum, uint64_t rows)
     return rows ? sum / (double)rows : NAN;
 }
 
+double pm_roster_accuracy(const pm_roster *roster, const pm_score *score)
+{
+    return pm_job_judges(roster->job) ? mean((double)score->correct, score->rows) : NAN;
+}
+
 static void sample(pm_roster *roster, int64_t now_ms)
 {
     rate_sample *s = roster->samples;
@@ -80,7 +85,7 @@ void pm_roster_progress(const pm_roster *roster, pm_progress *progress)
         .epoch = (uint32_t)(step ? (step - 1) / steps->per_epoch + 1 : 1),
         .epochs = roster->job->epochs,
         .loss = mean(roster->last.loss_sum, roster->last.rows),
-        .accuracy = mean((double)roster->last.correct, roster->last.rows),
+        .accuracy = pm_roster_accuracy(roster, &roster->last),
         .images_per_second = rate * roster->job->batch,
         .seconds_left = rate > 0 ? (double)(roster->end - step) / rate : NAN,
     };
@@ -130,7 +135,7 @@ static void evaluation_complete(pm_roster *roster, uint64_t clock, pm_score tota
     roster->last_validation_clock = clock;
     if (roster->events.on_validation)
         roster->events.on_validation(roster->events.context, clock, mean(total.loss_sum, total.rows),
-                                     mean((double)total.correct, total.rows), total.rows);
+                                     pm_roster_accuracy(roster, &total), total.rows);
     for (uint32_t i = 0; roster->events.on_metric && i < roster->job->metric_count; i++)
         roster->events.on_metric(roster->events.context, clock, pm_quality_name(roster->job->metrics[i]),
                                  metrics[i]);
@@ -167,10 +172,10 @@ static void publish(pm_roster *roster, const cut_score *cut)
         return;
     body->clock = cut->clock;
     body->train_loss = mean(cut->train.loss_sum, cut->train.rows);
-    body->train_accuracy = mean((double)cut->train.correct, cut->train.rows);
+    body->train_accuracy = pm_roster_accuracy(roster, &cut->train);
     body->validated = cut->validated;
     body->validation_loss = mean(cut->validation.loss_sum, cut->validation.rows);
-    body->validation_accuracy = mean((double)cut->validation.correct, cut->validation.rows);
+    body->validation_accuracy = pm_roster_accuracy(roster, &cut->validation);
     const uint32_t metrics = cut->validated ? roster->job->metric_count : 0;
     body->metrics = metrics ? malloc(metrics * sizeof *body->metrics) : NULL;
     body->n_metrics = body->metrics ? metrics : 0;

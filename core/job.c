@@ -363,6 +363,11 @@ bool pm_job_softens(const pm_job *job)
     return job->label_smoothing > 0 || job->class_weight_count > 0;
 }
 
+bool pm_job_judges(const pm_job *job)
+{
+    return job->loss == PM_LOSS_SOFTMAX_CROSS_ENTROPY || job->loss == PM_LOSS_BPR;
+}
+
 const char *pm_job_data_path(const pm_job *job)
 {
     return job->data == PM_DATA_TEXT ? job->text_path : job->train.features;

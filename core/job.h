@@ -250,6 +250,9 @@ void pm_job_destroy(pm_job **job);
 // True when training targets are no longer one class a row: smoothed, weighted or mixed.
 bool pm_job_softens(const pm_job *job);
 
+// True when the loss says of each row whether the output is right, so that there is an accuracy.
+bool pm_job_judges(const pm_job *job);
+
 // The file that the job's rows come from, for messages.
 const char *pm_job_data_path(const pm_job *job);
 
