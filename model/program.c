@@ -208,7 +208,8 @@ pm_status pm_program_create(pm_graph **program, const pm_graph *source, const pm
     return status;
 }
 
-// Copies node's outputs without those that are not live, the first aside, which kernels count on; false when none is or memory is out.
+// Copies node's outputs without those that are not live, the first aside, which kernels count on; false when
+// none is or memory is out.
 static bool keep_outputs(pm_graph *program, pm_node *node, const bool *live, bool *failed)
 {
     bool any = false;

@@ -5,5 +5,6 @@
 // is done in every plan for inference alike, so that validation and serving agree.
 #include "model/program.h"
 
-// Call it before gradients are appended. In inference the nodes that make weights come last afterwards: they must be sorted.
+// Call it before gradients are appended. In inference the nodes that make weights come last afterwards: they
+// must be sorted.
 pm_status pm_program_fuse(pm_graph *program, bool training) PM_CHECKED;
