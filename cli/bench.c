@@ -21,6 +21,12 @@ static const char USAGE[] =
 
 enum { THREADS_MAX = 64, SAMPLES = 11, SAMPLES_QUICK = 3 };
 
+pm_status pm_bench_request_run(void *ctx)
+{
+    const pm_bench_request *r = ctx;
+    return pm_plan_infer(r->plan, r->input, r->rows, r->output);
+}
+
 double pm_bench_now(void)
 {
     struct timespec t;

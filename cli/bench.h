@@ -2,7 +2,7 @@
 // The parts of paramill bench: a clock, medians, and what each part prints. Every line of a figure is
 // "PART WHAT … : MEDIAN microseconds, RATE, RATIO of LIMIT", where the limit was measured in the same run.
 #include "core/status.h"
-#include "model/graph.h"
+#include "model/plan.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +22,16 @@ pm_status pm_bench_median(const pm_bench *bench, pm_bench_run run, void *ctx, do
 
 // The same with the fastest sample instead: for limits, which nothing that is measured may pass.
 pm_status pm_bench_best(const pm_bench *bench, pm_bench_run run, void *ctx, double *seconds) PM_CHECKED;
+
+// A request of rows to a plan, as a pm_bench_run with it as ctx.
+typedef struct pm_bench_request {
+    pm_plan *plan;
+    const float *input;
+    float *output;
+    uint32_t rows;
+} pm_bench_request;
+
+pm_status pm_bench_request_run(void *ctx) PM_CHECKED;
 
 // Seconds of a steady clock.
 double pm_bench_now(void);

@@ -42,24 +42,11 @@ pm_status pm_bench_model_make(pm_bench_model *model, size_t index)
     return pm_graph_from_job(&model->graph, &job);
 }
 
-typedef struct request {
-    pm_plan *plan;
-    const float *input;
-    float *output;
-    uint32_t rows;
-} request;
-
-static pm_status run_request(void *ctx)
-{
-    const request *r = ctx;
-    return pm_plan_infer(r->plan, r->input, r->rows, r->output);
-}
-
 static pm_status answers(const pm_bench *bench, const pm_bench_model *model)
 {
     static const uint32_t ROWS[] = {1, 8, ROWS_MAX};
-    request r = {.input = pm_bench_numbers(ROWS_MAX * pm_graph_input_count(model->graph), 1),
-                 .output = pm_bench_numbers(ROWS_MAX * pm_graph_output_count(model->graph), 2)};
+    pm_bench_request r = {.input = pm_bench_numbers(ROWS_MAX * pm_graph_input_count(model->graph), 1),
+                          .output = pm_bench_numbers(ROWS_MAX * pm_graph_output_count(model->graph), 2)};
     pm_status status = pm_fail(PM_NO_MEMORY, "requests");
     if (r.input && r.output)
         status = pm_plan_create_inference(&r.plan, model->graph, ROWS_MAX);
@@ -68,7 +55,7 @@ static pm_status answers(const pm_bench *bench, const pm_bench_model *model)
     for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0] && status.code == PM_OK; i++) {
         double seconds = 1;
         r.rows = ROWS[i];
-        status = pm_bench_median(bench, run_request, &r, &seconds);
+        status = pm_bench_median(bench, pm_bench_request_run, &r, &seconds);
         const double rate = model->forward_operations * r.rows / seconds;
         if (status.code == PM_OK)
             printf("inference %s batch %u: %.1f us, %.0f rows/s, %.1f GFLOP/s, %.2f of multiply-adds\n",

@@ -40,19 +40,6 @@ static pm_status square(const pm_bench *bench, size_t n)
     return status;
 }
 
-typedef struct frozen {
-    pm_plan *plan;
-    const float *input;
-    float *output;
-    uint32_t rows;
-} frozen;
-
-static pm_status run_frozen(void *ctx)
-{
-    const frozen *f = ctx;
-    return pm_plan_infer(f->plan, f->input, f->rows, f->output);
-}
-
 // A model of one product of n features to n, its weights packed.
 static pm_status make_frozen(pm_graph **graph, pm_plan **plan, size_t n, uint32_t rows)
 {
@@ -76,15 +63,15 @@ static pm_status frozen_rows(const pm_bench *bench, size_t n, double read_rate)
     static const uint32_t ROWS[] = {1, 8, 16, 32, 64};
     enum { COUNT = sizeof ROWS / sizeof ROWS[0] };
     pm_graph *graph = NULL;
-    frozen f = {.input = pm_bench_numbers(ROWS[COUNT - 1] * n, 1),
-                .output = pm_bench_numbers(ROWS[COUNT - 1] * n, 2)};
+    pm_bench_request f = {.input = pm_bench_numbers(ROWS[COUNT - 1] * n, 1),
+                          .output = pm_bench_numbers(ROWS[COUNT - 1] * n, 2)};
     pm_status status = pm_fail(PM_NO_MEMORY, "frozen weights of %zu", n);
     if (f.input && f.output)
         status = make_frozen(&graph, &f.plan, n, ROWS[COUNT - 1]);
     for (size_t i = 0; i < COUNT && status.code == PM_OK; i++) {
         double seconds = 1;
         f.rows = ROWS[i];
-        status = pm_bench_median(bench, run_frozen, &f, &seconds);
+        status = pm_bench_median(bench, pm_bench_request_run, &f, &seconds);
         const double weights = (double)n * (double)n, operations = 2.0 * weights * f.rows;
         const double compute = operations / bench->multiply_adds, read = weights * sizeof(float) / read_rate;
         if (status.code == PM_OK)

@@ -73,3 +73,11 @@ uint32_t pm_compose_reduce(pm_compose *c, const char *op, uint32_t x, uint32_t a
 
 // The integers 0 .. count - 1 as int64 along axis of rank axes.
 uint32_t pm_compose_count(pm_compose *c, int64_t count, uint32_t axis, uint32_t rank);
+
+// The table entry of an operator that is always lowered.
+#define PM_LOWERED(onnx, first, last, least, most, results, fixed, spec, lower_it)                           \
+    {                                                                                                        \
+        .domain = "", .name = onnx, .since = first, .until = last, .min_inputs = least, .max_inputs = most,  \
+        .max_outputs = results, .fixed_inputs = fixed, .attributes = spec, .infer = pm_infer_lowered,        \
+        .lower = lower_it                                                                                    \
+    }

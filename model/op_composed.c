@@ -237,25 +237,18 @@ LOWER(lower_triangle)
     return c.status;
 }
 
-#define ENTRY(onnx, first, last, least, most, results, fixed, spec, lower_it)                                \
-    {                                                                                                        \
-        .domain = "", .name = onnx, .since = first, .until = last, .min_inputs = least, .max_inputs = most,  \
-        .max_outputs = results, .fixed_inputs = fixed, .attributes = spec, .infer = pm_infer_lowered,        \
-        .lower = lower_it                                                                                    \
-    }
-
 const pm_operator PM_FAMILY_COMPOSED[] = {
-    ENTRY("LogSoftmax", 1, 12, 1, 1, 1, 0, AXIS, lower_log_softmax),
-    ENTRY("LogSoftmax", 13, 0, 1, 1, 1, 0, AXIS, lower_log_softmax),
-    ENTRY("Hardmax", 1, 12, 1, 1, 1, 0, AXIS, lower_hardmax),
-    ENTRY("Hardmax", 13, 0, 1, 1, 1, 0, AXIS, lower_hardmax),
-    ENTRY("NegativeLogLikelihoodLoss", 12, 0, 2, 3, 1, 4, LOSS, lower_nll),
-    ENTRY("SoftmaxCrossEntropyLoss", 12, 0, 2, 3, 2, 4, LOSS, lower_cross_entropy),
-    ENTRY("LayerNormalization", 17, 0, 2, 3, 3, 0, LAYER, lower_layer_norm),
-    ENTRY("InstanceNormalization", 6, 0, 3, 3, 1, 0, EPSILON, lower_instance_norm),
-    ENTRY("MeanVarianceNormalization", 9, 0, 1, 1, 1, 0, AXES, lower_mean_variance),
-    ENTRY("Clip", 6, 10, 1, 1, 1, 0, CLIP, lower_clip),
-    ENTRY("Clip", 11, 0, 1, 3, 1, 6, NONE, lower_clip),
-    ENTRY("Trilu", 14, 0, 1, 2, 1, 2, TRIANGLE, lower_triangle),
+    PM_LOWERED("LogSoftmax", 1, 12, 1, 1, 1, 0, AXIS, lower_log_softmax),
+    PM_LOWERED("LogSoftmax", 13, 0, 1, 1, 1, 0, AXIS, lower_log_softmax),
+    PM_LOWERED("Hardmax", 1, 12, 1, 1, 1, 0, AXIS, lower_hardmax),
+    PM_LOWERED("Hardmax", 13, 0, 1, 1, 1, 0, AXIS, lower_hardmax),
+    PM_LOWERED("NegativeLogLikelihoodLoss", 12, 0, 2, 3, 1, 4, LOSS, lower_nll),
+    PM_LOWERED("SoftmaxCrossEntropyLoss", 12, 0, 2, 3, 2, 4, LOSS, lower_cross_entropy),
+    PM_LOWERED("LayerNormalization", 17, 0, 2, 3, 3, 0, LAYER, lower_layer_norm),
+    PM_LOWERED("InstanceNormalization", 6, 0, 3, 3, 1, 0, EPSILON, lower_instance_norm),
+    PM_LOWERED("MeanVarianceNormalization", 9, 0, 1, 1, 1, 0, AXES, lower_mean_variance),
+    PM_LOWERED("Clip", 6, 10, 1, 1, 1, 0, CLIP, lower_clip),
+    PM_LOWERED("Clip", 11, 0, 1, 3, 1, 6, NONE, lower_clip),
+    PM_LOWERED("Trilu", 14, 0, 1, 2, 1, 2, TRIANGLE, lower_triangle),
     {0},
 };

@@ -278,27 +278,20 @@ static pm_status lower_blocks(pm_graph *program, bool training, const pm_node *n
     return c.status;
 }
 
-#define ENTRY(onnx, first, last, least, most, results, fixed, spec, lower_it)                                \
-    {                                                                                                        \
-        .domain = "", .name = onnx, .since = first, .until = last, .min_inputs = least, .max_inputs = most,  \
-        .max_outputs = results, .fixed_inputs = fixed, .attributes = spec, .infer = pm_infer_lowered,        \
-        .lower = lower_it                                                                                    \
-    }
-
 const pm_operator PM_FAMILY_MOVES[] = {
-    ENTRY("Slice", 1, 9, 1, 1, 1, 0, SLICE, lower_slice),
-    ENTRY("Slice", 10, 0, 3, 5, 1, 0x1E, NONE, lower_slice),
-    ENTRY("Expand", 8, 0, 2, 2, 1, 2, NONE, lower_expand),
-    ENTRY("Tile", 6, 0, 2, 2, 1, 2, NONE, lower_tile),
-    ENTRY("Pad", 2, 10, 1, 1, 1, 0, PAD, lower_pad),
-    ENTRY("Pad", 11, 0, 2, 3, 1, 6, PAD, lower_pad),
-    ENTRY("Split", 2, 12, 1, 1, PM_MAX_NODE_VALUES, 0, SPLIT, lower_split),
-    ENTRY("Split", 13, 0, 1, 2, PM_MAX_NODE_VALUES, 2, SPLIT, lower_split),
-    ENTRY("Squeeze", 1, 12, 1, 1, 1, 0, AXES, lower_squeeze),
-    ENTRY("Squeeze", 13, 0, 1, 2, 1, 2, NONE, lower_squeeze),
-    ENTRY("Unsqueeze", 1, 12, 1, 1, 1, 0, AXES, lower_unsqueeze),
-    ENTRY("Unsqueeze", 13, 0, 2, 2, 1, 2, NONE, lower_unsqueeze),
-    ENTRY("DepthToSpace", 1, 0, 1, 1, 1, 0, BLOCKS, lower_blocks),
-    ENTRY("SpaceToDepth", 1, 0, 1, 1, 1, 0, BLOCKS, lower_blocks),
+    PM_LOWERED("Slice", 1, 9, 1, 1, 1, 0, SLICE, lower_slice),
+    PM_LOWERED("Slice", 10, 0, 3, 5, 1, 0x1E, NONE, lower_slice),
+    PM_LOWERED("Expand", 8, 0, 2, 2, 1, 2, NONE, lower_expand),
+    PM_LOWERED("Tile", 6, 0, 2, 2, 1, 2, NONE, lower_tile),
+    PM_LOWERED("Pad", 2, 10, 1, 1, 1, 0, PAD, lower_pad),
+    PM_LOWERED("Pad", 11, 0, 2, 3, 1, 6, PAD, lower_pad),
+    PM_LOWERED("Split", 2, 12, 1, 1, PM_MAX_NODE_VALUES, 0, SPLIT, lower_split),
+    PM_LOWERED("Split", 13, 0, 1, 2, PM_MAX_NODE_VALUES, 2, SPLIT, lower_split),
+    PM_LOWERED("Squeeze", 1, 12, 1, 1, 1, 0, AXES, lower_squeeze),
+    PM_LOWERED("Squeeze", 13, 0, 1, 2, 1, 2, NONE, lower_squeeze),
+    PM_LOWERED("Unsqueeze", 1, 12, 1, 1, 1, 0, AXES, lower_unsqueeze),
+    PM_LOWERED("Unsqueeze", 13, 0, 2, 2, 1, 2, NONE, lower_unsqueeze),
+    PM_LOWERED("DepthToSpace", 1, 0, 1, 1, 1, 0, BLOCKS, lower_blocks),
+    PM_LOWERED("SpaceToDepth", 1, 0, 1, 1, 1, 0, BLOCKS, lower_blocks),
     {0},
 };

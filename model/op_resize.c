@@ -221,17 +221,10 @@ static pm_status lower_resize(pm_graph *program, bool training, const pm_node *n
     return r.c.status;
 }
 
-#define ENTRY(onnx, first, last, least, most, fixed, spec)                                                   \
-    {                                                                                                        \
-        .domain = "", .name = onnx, .since = first, .until = last, .min_inputs = least, .max_inputs = most,  \
-        .max_outputs = 1, .fixed_inputs = fixed, .attributes = spec, .infer = pm_infer_lowered,              \
-        .lower = lower_resize                                                                                \
-    }
-
 const pm_operator PM_FAMILY_RESIZE[] = {
-    ENTRY("Upsample", 7, 8, 1, 1, 0, UPSAMPLE),
-    ENTRY("Upsample", 9, 9, 2, 2, 2, UPSAMPLE),
-    ENTRY("Resize", 10, 10, 2, 2, 2, UPSAMPLE),
-    ENTRY("Resize", 11, 0, 1, 4, 14, RESIZE),
+    PM_LOWERED("Upsample", 7, 8, 1, 1, 1, 0, UPSAMPLE, lower_resize),
+    PM_LOWERED("Upsample", 9, 9, 2, 2, 1, 2, UPSAMPLE, lower_resize),
+    PM_LOWERED("Resize", 10, 10, 2, 2, 1, 2, UPSAMPLE, lower_resize),
+    PM_LOWERED("Resize", 11, 0, 1, 4, 1, 14, RESIZE, lower_resize),
     {0},
 };

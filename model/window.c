@@ -3,10 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { MAX_WINDOW = 1 << 20 }; // kernel, stride and pad extents
-
-// Reads an attribute of exactly count integers, each at least low and small enough for safe sums.
-static pm_status read_ints(const pm_node *node, const char *name, uint32_t count, int64_t low, int64_t *out)
+pm_status pm_window_ints(const pm_node *node, const char *name, uint32_t count, int64_t low, int64_t *out)
 {
     uint32_t given = 0;
     const int64_t *ints = pm_node_ints(node, name, &given);
@@ -15,7 +12,7 @@ static pm_status read_ints(const pm_node *node, const char *name, uint32_t count
     if (given != count)
         return pm_fail(PM_INVALID, "attribute %s must hold %u integers", name, count);
     for (uint32_t i = 0; i < count; i++) {
-        if (ints[i] < low || ints[i] > MAX_WINDOW)
+        if (ints[i] < low || ints[i] > PM_MAX_WINDOW)
             return pm_fail(PM_INVALID, "attribute %s: %" PRId64 " is out of range", name, ints[i]);
         out[i] = ints[i];
     }
@@ -25,7 +22,7 @@ static pm_status read_ints(const pm_node *node, const char *name, uint32_t count
 static pm_status check_attributes(const pm_node *node)
 {
     int64_t dilations[2] = {1, 1};
-    pm_status status = read_ints(node, "dilations", 2, 1, dilations);
+    pm_status status = pm_window_ints(node, "dilations", 2, 1, dilations);
     if (status.code != PM_OK)
         return status;
     if (dilations[0] != 1 || dilations[1] != 1 || pm_node_int(node, "group", 1) != 1 ||
@@ -60,16 +57,16 @@ pm_status pm_window_read(const pm_node *node, const pm_tensor *x, const pm_tenso
     int64_t given[2] = {kernel[0], kernel[1]};
     pm_status status = check_attributes(node);
     if (status.code == PM_OK)
-        status = read_ints(node, "kernel_shape", 2, 1, given);
+        status = pm_window_ints(node, "kernel_shape", 2, 1, given);
     if (status.code == PM_OK)
-        status = read_ints(node, "strides", 2, 1, strides);
+        status = pm_window_ints(node, "strides", 2, 1, strides);
     if (status.code == PM_OK)
-        status = read_ints(node, "pads", 4, 0, pads);
+        status = pm_window_ints(node, "pads", 4, 0, pads);
     if (status.code != PM_OK)
         return status;
     if (weight && (given[0] != kernel[0] || given[1] != kernel[1]))
         return pm_fail(PM_INVALID, "kernel_shape differs from the weight's");
-    if (given[0] < 1 || given[1] < 1 || given[0] > MAX_WINDOW || given[1] > MAX_WINDOW)
+    if (given[0] < 1 || given[1] < 1 || given[0] > PM_MAX_WINDOW || given[1] > PM_MAX_WINDOW)
         return pm_fail(PM_INVALID, "kernel_shape is missing or out of range");
     *window = (pm_window){.channels = x->shape[1],
                           .height = x->shape[2],

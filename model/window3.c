@@ -1,31 +1,15 @@
 #include "model/window3.h"
 
+#include "model/window.h"
+
 #include <inttypes.h>
 #include <string.h>
-
-enum { MAX_EXTENT = 1 << 20 };
 
 const pm_attribute_spec PM_WINDOW3_SPECS[] = {
     {"kernel", PM_ATTRIBUTE_INTS},    {"strides", PM_ATTRIBUTE_INTS},
     {"dilations", PM_ATTRIBUTE_INTS}, {"begin", PM_ATTRIBUTE_INTS},
     {"shape", PM_ATTRIBUTE_INTS},     {"group", PM_ATTRIBUTE_INT},
     {"count_all", PM_ATTRIBUTE_INT},  {0}};
-
-static pm_status read_list(const pm_node *node, const char *name, uint32_t count, int64_t low, int64_t *out)
-{
-    uint32_t given = 0;
-    const int64_t *ints = pm_node_ints(node, name, &given);
-    if (!ints)
-        return pm_ok();
-    if (given != count)
-        return pm_fail(PM_INVALID, "attribute %s must hold %u integers", name, count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (ints[i] < low || ints[i] > MAX_EXTENT)
-            return pm_fail(PM_INVALID, "attribute %s: %" PRId64 " is out of range", name, ints[i]);
-        out[i] = ints[i];
-    }
-    return pm_ok();
-}
 
 static pm_status place_axis(pm_window_spec *s, uint32_t d, int64_t in, const char *auto_pad, int64_t *out)
 {
@@ -42,7 +26,7 @@ static pm_status place_axis(pm_window_spec *s, uint32_t d, int64_t in, const cha
         return pm_fail(PM_UNSUPPORTED, "auto_pad %.32s", auto_pad);
     }
     const int64_t room = in + s->begin[d] + s->end[d] - window;
-    if (room < 0 || window > MAX_EXTENT)
+    if (room < 0 || window > PM_MAX_WINDOW)
         return pm_fail(PM_INVALID, "a window of %" PRId64 " does not fit into %" PRId64 " with its pads",
                        window, in);
     *out = (room + (s->ceil ? s->strides[d] - 1 : 0)) / s->strides[d] + 1;
@@ -62,17 +46,17 @@ pm_status pm_window_spec_read(const pm_node *node, const pm_tensor *x, const pm_
     for (uint32_t d = 0; weight && d < spec->axes; d++)
         spec->kernel[d] = weight->shape[2 + d];
     int64_t kernel[3] = {spec->kernel[0], spec->kernel[1], spec->kernel[2]};
-    pm_status status = read_list(node, "kernel_shape", spec->axes, 1, kernel);
+    pm_status status = pm_window_ints(node, "kernel_shape", spec->axes, 1, kernel);
     if (status.code == PM_OK)
-        status = read_list(node, "strides", spec->axes, 1, spec->strides);
+        status = pm_window_ints(node, "strides", spec->axes, 1, spec->strides);
     if (status.code == PM_OK)
-        status = read_list(node, "dilations", spec->axes, 1, spec->dilations);
+        status = pm_window_ints(node, "dilations", spec->axes, 1, spec->dilations);
     if (status.code == PM_OK)
-        status = read_list(node, "pads", 2 * spec->axes, 0, pads);
-    if (status.code == PM_OK && !pm_shape_count(kernel, spec->axes, MAX_EXTENT, &(size_t){0}))
-        status = pm_fail(PM_UNSUPPORTED, "a window of more than %d elements", MAX_EXTENT);
+        status = pm_window_ints(node, "pads", 2 * spec->axes, 0, pads);
+    if (status.code == PM_OK && !pm_shape_count(kernel, spec->axes, PM_MAX_WINDOW, &(size_t){0}))
+        status = pm_fail(PM_UNSUPPORTED, "a window of more than %d elements", PM_MAX_WINDOW);
     for (uint32_t d = 0; status.code == PM_OK && d < spec->axes; d++) {
-        if (kernel[d] < 1 || kernel[d] > MAX_EXTENT || (weight && kernel[d] != spec->kernel[d]))
+        if (kernel[d] < 1 || kernel[d] > PM_MAX_WINDOW || (weight && kernel[d] != spec->kernel[d]))
             return pm_fail(PM_INVALID, "kernel_shape is missing, out of range or not the weight's");
         spec->kernel[d] = kernel[d];
         spec->begin[d] = pads[d];
