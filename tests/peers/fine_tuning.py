@@ -1,8 +1,8 @@
 """fine_tuning.py BUILD DATA ONNXRUNTIME_MJS: PyTorch trains a small ResNet on the first 10,000 images, exports it, and goes
 on over all 60,000 for one epoch with each of three seeds; so does paramill from the exported file, with the same
-optimizer, batch and rate, which falls by a cosine. What must hold: the mean accuracies on the 10,000 test images differ by less than twice the
-standard error of their difference (spread over seeds, and of 10,000 answers), both are better than where they began,
-and ONNX Runtime gives paramill's outputs within 1e-5.
+optimizer, batch and rate, which falls by a cosine. What must hold: the mean accuracies on the 10,000 test images differ
+by less than twice the standard error of their difference (spread over seeds, and of 10,000 answers), both are better
+than where they began, and ONNX Runtime gives paramill's outputs within 1e-5.
 
 Batch statistics are of 64 rows here (two lanes) and of 128 there."""
 import gzip
