@@ -3,11 +3,13 @@
 . "$(dirname "$0")/lib.sh"
 cd "$work"
 for job in "$SOURCE"/examples/*.yaml; do
+    profile=--profile
+    [ -z "${SANITIZE:-}" ] || [ "${job##*/}" = demo.yaml ] || profile= # the large ones take minutes there
     for how in "" --training; do
-        timeout -k 5 100 "$PARAMILL" plan "$job" --rows 16 $how --profile --svg picture.svg >out 2>err ||
+        timeout -k 5 100 "$PARAMILL" plan "$job" --rows 16 $how $profile --svg picture.svg >out 2>err ||
             { cat err; fail "plan $job $how"; }
         grep -q "^total .*MFLOP" out || fail "no totals of $job $how"
-        grep -q "^time .*GFLOP/s" out || fail "no times of $job $how"
+        [ -z "$profile" ] || grep -q "^time .*GFLOP/s" out || fail "no times of $job $how"
         grep -Eq "^peak   [0-9]+ bytes" out || fail "no peak of $job $how"
         python3 -c 'import sys, xml.dom.minidom as d; r = d.parse("picture.svg").documentElement; sys.exit(r.tagName != "svg" or len(r.getElementsByTagName("rect")) < 10)' ||
             fail "the picture of $job $how"
