@@ -1,6 +1,7 @@
 // paramill gradient: one forward and backward pass over given rows, for those who ask why a model does not
 // learn, and for holding gradients against another engine's.
 #include "cli/commands.h"
+#include "cli/param_file.h"
 #include "model/losses.h"
 #include "model/plan.h"
 #include "snapshot/safetensors.h"
@@ -83,32 +84,16 @@ static pm_status fill(pm_plan *plan, const pm_graph *graph, const pm_safetensors
     return status;
 }
 
+static const float *gradient(const void *plan, size_t index)
+{
+    return pm_plan_gradient(plan, index);
+}
+
 static pm_status write_gradients(const pm_plan *plan, const pm_graph *graph, const char *path, double loss)
 {
-    const size_t count = pm_graph_param_count(graph);
     char text[32];
-    const char *const key = "loss", *const value = text;
-    pm_safetensors_writer *writer = NULL;
-    pm_tensor_spec *specs = calloc(count + 1, sizeof *specs);
-    if (!specs)
-        return pm_fail(PM_NO_MEMORY, "%zu gradients", count);
     snprintf(text, sizeof text, "%.17g", loss);
-    for (size_t i = 0; i < count; i++) {
-        const pm_param *param = pm_graph_param(graph, i);
-        specs[i] = (pm_tensor_spec){.name = param->name, .dtype = PM_DTYPE_F32, .rank = param->rank};
-        for (uint32_t d = 0; d < param->rank; d++)
-            specs[i].shape[d] = (uint64_t)param->shape[d];
-    }
-    pm_status status = pm_safetensors_begin(&writer, path, specs, count, &key, &value, 1);
-    for (size_t i = 0; status.code == PM_OK && i < count; i++)
-        status = pm_safetensors_write_at(writer, i, 0, pm_plan_gradient(plan, i),
-                                         pm_graph_param(graph, i)->count * sizeof(float));
-    if (status.code == PM_OK)
-        status = pm_safetensors_finish(&writer);
-    else
-        pm_safetensors_abandon(&writer);
-    free(specs);
-    return status;
+    return pm_param_file_write(path, graph, gradient, plan, "loss", text, NULL);
 }
 
 static pm_status run(const arguments *a)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from residual import Block
 
 TOLERANCE, NOISE, KINK = 1e-4, 1e-6, 2e-6
 warnings.filterwarnings("ignore")
@@ -34,23 +35,6 @@ class LeNet(nn.Module):
         x = F.max_pool2d(torch.relu(self.conv2(x)), 2)
         x = torch.tanh(self.fc1(torch.flatten(x, 1)))
         return self.fc3(torch.sigmoid(self.fc2(x)))
-
-
-class Block(nn.Module):
-    def __init__(self, inner, outer, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outer)
-        self.conv2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outer)
-        self.relu = nn.ReLU()
-        self.down = None
-        if stride != 1 or inner != outer:
-            self.down = nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        return self.relu(y + (x if self.down is None else self.down(x)))
 
 
 class ResNet18(nn.Module):
