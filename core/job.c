@@ -57,8 +57,9 @@ static const cyaml_strval_t DATA_TYPES[] = {
 };
 
 static const cyaml_strval_t QUALITIES[] = {
-    {"accuracy", PM_QUALITY_ACCURACY}, {"top_5", PM_QUALITY_TOP_5}, {"auc", PM_QUALITY_AUC},
-    {"log_loss", PM_QUALITY_LOG_LOSS}, {"f1", PM_QUALITY_F1},       {"rmse", PM_QUALITY_RMSE},
+    {"accuracy", PM_QUALITY_ACCURACY}, {"top_2", PM_QUALITY_TOP_2},   {"top_3", PM_QUALITY_TOP_3},
+    {"top_5", PM_QUALITY_TOP_5},       {"top_10", PM_QUALITY_TOP_10}, {"auc", PM_QUALITY_AUC},
+    {"log_loss", PM_QUALITY_LOG_LOSS}, {"f1", PM_QUALITY_F1},         {"rmse", PM_QUALITY_RMSE},
 };
 
 static const cyaml_strval_t AUGMENTS[] = {

@@ -106,7 +106,10 @@ typedef enum pm_loss {
 // core/quality.h says what each is.
 typedef enum pm_quality {
     PM_QUALITY_ACCURACY,
+    PM_QUALITY_TOP_2,
+    PM_QUALITY_TOP_3,
     PM_QUALITY_TOP_5,
+    PM_QUALITY_TOP_10,
     PM_QUALITY_AUC,
     PM_QUALITY_LOG_LOSS,
     PM_QUALITY_F1,
