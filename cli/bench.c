@@ -96,7 +96,7 @@ pm_status pm_bench_best(const pm_bench *bench, pm_bench_run run, void *ctx, doub
 
 static pm_status run_all(pm_bench *bench)
 {
-    printf("kernels %s\n", pm_kernel_set());
+    printf("kernels %s\n", pm_kernel_set(PM_PRECISION_BF16));
     pm_status status = pm_bench_limits(bench);
     if (status.code == PM_OK)
         status = pm_bench_products(bench);

@@ -15,8 +15,10 @@
 
 typedef struct pm_plan pm_plan;
 
-// "avx512+blis-skx": the kernels of this process; a job records it and refuses a mix.
-const char *pm_kernel_set(void);
+// "avx512+blis-skx": the kernels of this process in training of that precision; a job records it and refuses
+// a mix. "avx512bf16+blis-skx" of one in bf16 where the CPU has the instruction for it, which differs from
+// the others where sums are subnormal.
+const char *pm_kernel_set(pm_precision precision);
 
 // A plan that needs more memory than the machine has is refused before anything is reserved: PM_NO_MEMORY
 // names the node that needs the most.
@@ -54,12 +56,20 @@ size_t pm_loss_places(const pm_graph *graph, pm_loss loss);
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows) PM_CHECKED;
 
-// The same with at most most_bytes of memory for buffers, 0: what the machine has. Where keeping every
-// activation needs more, some are made again by the backward pass, as many as it takes (pm_plan_segments);
-// the bits stay the same.
-pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
-                                         uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,
-                                         size_t most_bytes) PM_CHECKED;
+typedef struct pm_training_options {
+    pm_loss loss;
+    uint32_t rows_per_lane, max_lanes, total_rows;
+    // For buffers, 0: what the machine has. Where keeping every activation needs more, some are made again by
+    // the backward pass, as many as it takes (pm_plan_segments); the bits stay the same.
+    size_t most_bytes;
+    // In bf16 Gemm and Conv, and what their gradients are made of, round their operands (model/kernels.h) and
+    // sum in float32; everything else is float32. PM_INVALID where the graph has neither.
+    pm_precision precision;
+} pm_training_options;
+
+// The same with more to say.
+pm_status pm_plan_create_training_with(pm_plan **plan, const pm_graph *graph,
+                                       const pm_training_options *options) PM_CHECKED;
 
 // In how many segments the forward pass is cut, of which all but the last are made again; 1: nothing is.
 uint32_t pm_plan_segments(const pm_plan *plan);

@@ -114,6 +114,7 @@ static pm_status make_task(pm_plan *plan, const merging *m, size_t index)
     }
     pm_task *task = &plan->tasks[plan->task_count++];
     pm_status status = pm_task_make(task, p, node, sums, plan->training, plan->max_lanes, plan->region);
+    task->precision = plan->precision;
     if (status.code == PM_OK)
         status = pm_task_plan(task);
     if (status.code != PM_OK)
@@ -158,6 +159,15 @@ static pm_status make_tasks(pm_plan *plan)
     return status;
 }
 
+// A precision that changes nothing is a mistake.
+static pm_status check_pairs(const pm_plan *plan)
+{
+    for (size_t t = 0; t < plan->task_count; t++)
+        if (plan->tasks[t].pairs)
+            return pm_ok();
+    return pm_fail(PM_INVALID, "precision bf16: the model has no Gemm and no Conv that it is for");
+}
+
 static pm_status make_lists(pm_plan *plan)
 {
     const size_t v = plan->program->value_count, params = plan->graph->param_count;
@@ -198,6 +208,8 @@ static pm_status build(pm_plan **plan, const pm_plan *wanted)
     status = p->region ? make_program(p) : pm_fail(PM_NO_MEMORY, "a plan");
     if (status.code == PM_OK)
         status = make_tasks(p);
+    if (status.code == PM_OK && p->precision == PM_PRECISION_BF16)
+        status = check_pairs(p);
     if (status.code == PM_OK)
         status = make_lists(p);
     if (status.code == PM_OK)
@@ -225,31 +237,34 @@ static size_t machine_bytes(void)
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows)
 {
-    return pm_plan_create_training_within(plan, graph, loss, rows_per_lane, max_lanes, total_rows, 0);
+    return pm_plan_create_training_with(
+        plan, graph,
+        &(pm_training_options){
+            .loss = loss, .rows_per_lane = rows_per_lane, .max_lanes = max_lanes, .total_rows = total_rows});
 }
 
-pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
-                                         uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,
-                                         size_t most_bytes)
+pm_status pm_plan_create_training_with(pm_plan **plan, const pm_graph *graph, const pm_training_options *o)
 {
     static const uint32_t segments[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
-    if (rows_per_lane == 0 || total_rows == 0 || max_lanes == 0 || (max_lanes & (max_lanes - 1)) ||
-        max_lanes > PM_MAX_LANES || rows_per_lane > UINT32_MAX / PM_MAX_LANES / PM_MAX_LANES)
+    if (o->rows_per_lane == 0 || o->total_rows == 0 || o->max_lanes == 0 ||
+        (o->max_lanes & (o->max_lanes - 1)) || o->max_lanes > PM_MAX_LANES ||
+        o->rows_per_lane > UINT32_MAX / PM_MAX_LANES / PM_MAX_LANES)
         return pm_fail(PM_INVALID, "%u rows a lane, %u lanes (a power of two up to %d), %u rows in all",
-                       rows_per_lane, max_lanes, PM_MAX_LANES, total_rows);
-    const size_t places = pm_loss_places(graph, loss);
-    if (places > UINT32_MAX / PM_MAX_LANES / rows_per_lane)
-        return pm_fail(PM_INVALID, "%u rows of %zu places a lane", rows_per_lane, places);
+                       o->rows_per_lane, o->max_lanes, PM_MAX_LANES, o->total_rows);
+    const size_t places = pm_loss_places(graph, o->loss);
+    if (places > UINT32_MAX / PM_MAX_LANES / o->rows_per_lane)
+        return pm_fail(PM_INVALID, "%u rows of %zu places a lane", o->rows_per_lane, places);
     size_t least = SIZE_MAX;
     pm_plan wanted = {.graph = graph,
                       .least = &least,
                       .training = true,
-                      .loss = loss,
-                      .rows_per_lane = rows_per_lane,
-                      .max_lanes = max_lanes,
+                      .loss = o->loss,
+                      .precision = o->precision,
+                      .rows_per_lane = o->rows_per_lane,
+                      .max_lanes = o->max_lanes,
                       .row_losses = (uint32_t)places,
-                      .most_bytes = most_bytes ? most_bytes : machine_bytes(),
-                      .loss_scale = 1 / ((float)total_rows * (float)places)};
+                      .most_bytes = o->most_bytes ? o->most_bytes : machine_bytes(),
+                      .loss_scale = 1 / ((float)o->total_rows * (float)places)};
     pm_status status = pm_fail(PM_NO_MEMORY, "no room");
     for (size_t i = 0; status.code == PM_NO_MEMORY && i < sizeof segments / sizeof segments[0]; i++) {
         wanted.segments = segments[i];

@@ -10,9 +10,14 @@ static pm_status open_plans(pm_trainer *t)
 {
     const pm_job *job = t->job;
     pm_loss loss = pm_job_softens(job) ? PM_LOSS_SOFT_CROSS_ENTROPY : job->loss;
-    pm_status status =
-        pm_plan_create_training_within(&t->training, t->graph, loss, job->batch / job->lanes, job->lanes,
-                                       job->batch, (size_t)job->cluster.worker_memory_mib << 20);
+    pm_status status = pm_plan_create_training_with(
+        &t->training, t->graph,
+        &(pm_training_options){.loss = loss,
+                               .rows_per_lane = job->batch / job->lanes,
+                               .max_lanes = job->lanes,
+                               .total_rows = job->batch,
+                               .most_bytes = (size_t)job->cluster.worker_memory_mib << 20,
+                               .precision = job->precision});
     if (status.code == PM_OK)
         status = pm_plan_create_inference(&t->inference, t->graph, EVALUATION_ROWS);
     for (uint32_t i = 0; i < t->tables && status.code == PM_OK; i++)
