@@ -102,6 +102,30 @@ static void set_weight_places(const pm_kernels *kernels, const pm_window *w, con
     memset(v->padded, 0, e->images * e->image * sizeof *v->padded);
 }
 
+// Every stride-th element of a row, from the first on.
+static void spread(const uint16_t *from, size_t count, size_t stride, uint16_t *to)
+{
+    for (size_t i = 0; stride == 2 && i < count; i++)
+        to[i] = from[2 * i];
+    for (size_t i = 0; stride != 2 && i < count; i++)
+        to[i] = from[stride * i];
+}
+
+// A row begins at place left of the padded one.
+static void pad_row(const uint16_t *from, size_t width, size_t stride, size_t left, size_t phase,
+                    uint16_t *to)
+{
+    if (stride == 1) {
+        memcpy(to + left, from, width * sizeof *from);
+        return;
+    }
+    for (size_t first = 0; first < stride && first < width; first++) {
+        const size_t at = left + first;
+        spread(from + first, (width - first + stride - 1) / stride, stride,
+               to + at % stride * phase + at / stride);
+    }
+}
+
 static void pad_phases(const pm_kernels *kernels, const pm_window *w, const weight_extents *e,
                        const float *image, uint16_t *plane, uint16_t *padded)
 {
@@ -112,11 +136,7 @@ static void pad_phases(const pm_kernels *kernels, const pm_window *w, const weig
         const uint16_t *from = plane;
         uint16_t *to = padded + (size_t)w->pad_top * e->line;
         for (size_t y = 0; y < (size_t)w->height; y++, from += width, to += e->line)
-            if (stride == 1)
-                memcpy(to + left, from, width * sizeof *from);
-            else
-                for (size_t x = 0; x < width; x++)
-                    to[(x + left) % stride * e->phase + (x + left) / stride] = from[x];
+            pad_row(from, width, stride, left, e->phase, to);
     }
 }
 
@@ -340,7 +360,9 @@ static void store_rows(const pm_kernels *kernels, const pm_window *w, const inpu
 static void run_phase(const pm_kernels *kernels, const pm_window *w, const input_extents *e,
                       const input_views *v, const phase *p, float *dx)
 {
-    const size_t together = p->w.count ? e->pixels / p->w.count : 1, begin = p->h.from * e->width + p->w.from;
+    if (p->depth == 0 || p->w.count == 0)
+        return;
+    const size_t together = e->pixels / p->w.count, begin = p->h.from * e->width + p->w.from;
     pm_panel product = {.columns = e->channels,
                         .depth = p->depth,
                         .pairs = true,
@@ -354,7 +376,7 @@ static void run_phase(const pm_kernels *kernels, const pm_window *w, const input
     for (size_t i = 0; i < together && i < p->h.count; i++)
         for (size_t x = 0; x < p->w.count; x++)
             v->offsets[i * p->w.count + x] = 2 * (i * e->width + x);
-    for (size_t row = 0; p->w.count > 0 && row < p->h.count; row += together) {
+    for (size_t row = 0; row < p->h.count; row += together) {
         const size_t rows = p->h.count - row < together ? p->h.count - row : together;
         product.a = v->padded + begin + row * e->width;
         product.rows = rows * p->w.count;
@@ -388,8 +410,11 @@ void pm_conv_pairs_input(const pm_kernels *kernels, const pm_conv *c)
     for (int64_t at = 0; next_phase(w, &e, &at, &p);)
         pack_phase(kernels, w, &e, &v, &p);
     memset(v.padded, 0, e.pairs * e.plane * sizeof *v.padded);
+    const bool gaps = w->stride_h > w->kernel_h || w->stride_w > w->kernel_w;
     for (size_t i = 0; i < c->images; i++) {
         pad_dy(kernels, w, &e, &v, c->x + i * output);
+        if (gaps)
+            memset(c->y + i * image, 0, image * sizeof(float));
         p = (phase){0};
         for (int64_t at = 0; next_phase(w, &e, &at, &p);)
             run_phase(kernels, w, &e, &v, &p, c->y + i * image);
