@@ -111,12 +111,8 @@ static pm_status fill_plan(fleet *f, uint32_t index)
 {
     const uint32_t rows = BATCH / f->threads;
     pm_status status =
-        pm_plan_create_training_with(&f->plans[index], f->model->graph,
-                                     &(pm_training_options){.loss = PM_LOSS_SOFTMAX_CROSS_ENTROPY,
-                                                            .rows_per_lane = rows,
-                                                            .max_lanes = 1,
-                                                            .total_rows = BATCH,
-                                                            .precision = f->precision});
+        pm_plan_create_training_with(&f->plans[index], f->model->graph, PM_LOSS_SOFTMAX_CROSS_ENTROPY, rows,
+                                     1, BATCH, &(pm_plan_options){.precision = f->precision});
     if (status.code != PM_OK)
         return status;
     const size_t count = rows * pm_graph_input_count(f->model->graph);

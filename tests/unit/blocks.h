@@ -13,12 +13,8 @@ static inline float *blocks_run(const pm_graph *graph, pm_loss loss, pm_precisio
                                 size_t *count)
 {
     pm_plan *plan = NULL;
-    NETS_OK(pm_plan_create_training_with(&plan, graph,
-                                         &(pm_training_options){.loss = loss,
-                                                                .rows_per_lane = BLOCKS_ROWS,
-                                                                .max_lanes = max_lanes,
-                                                                .total_rows = 24,
-                                                                .precision = precision}));
+    NETS_OK(pm_plan_create_training_with(&plan, graph, loss, BLOCKS_ROWS, max_lanes, 24,
+                                         &(pm_plan_options){.precision = precision}));
     nets_fill(plan, graph, loss, BLOCKS_ROWS, first, lanes);
     *out = (pm_step){.seed = 5, .step = 11, .first_lane = first, .lane_count = lanes};
     NETS_OK(pm_plan_step(plan, out));

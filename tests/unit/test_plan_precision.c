@@ -48,12 +48,8 @@ Test(plan_precision, bf16_of_a_graph_without_products_is_refused)
 {
     pm_plan *plan = NULL;
     pm_graph *graph = nets_graph(true, MSE, NETS_LAYERS({.op = PM_OP_BATCH_NORMALIZATION}));
-    pm_status status = pm_plan_create_training_with(&plan, graph,
-                                                    &(pm_training_options){.loss = MSE,
-                                                                           .rows_per_lane = 4,
-                                                                           .max_lanes = 1,
-                                                                           .total_rows = 4,
-                                                                           .precision = PM_PRECISION_BF16});
+    pm_status status = pm_plan_create_training_with(&plan, graph, MSE, 4, 1, 4,
+                                                    &(pm_plan_options){.precision = PM_PRECISION_BF16});
     cr_assert_eq(status.code, PM_INVALID);
     cr_assert(strstr(status.message, "precision bf16"), "%s", status.message);
     pm_graph_destroy(&graph);
