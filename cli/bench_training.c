@@ -15,6 +15,7 @@ enum { BATCH = 128, STEPS = 4, SPINS = 4096 };
 
 typedef struct fleet {
     const pm_bench_model *model;
+    pm_precision precision;
     uint32_t threads;
     pm_plan **plans;     // (threads): a lane each
     float **values[2];   // (params), of an even and of an odd step
@@ -109,8 +110,9 @@ static pm_status run_steps(void *ctx)
 static pm_status fill_plan(fleet *f, uint32_t index)
 {
     const uint32_t rows = BATCH / f->threads;
-    pm_status status = pm_plan_create_training(&f->plans[index], f->model->graph,
-                                               PM_LOSS_SOFTMAX_CROSS_ENTROPY, rows, 1, BATCH);
+    pm_status status =
+        pm_plan_create_training_with(&f->plans[index], f->model->graph, PM_LOSS_SOFTMAX_CROSS_ENTROPY, rows,
+                                     1, BATCH, &(pm_plan_options){.precision = f->precision});
     if (status.code != PM_OK)
         return status;
     const size_t count = rows * pm_graph_input_count(f->model->graph);
@@ -155,30 +157,45 @@ static void release(fleet *f)
     free(f->statuses);
 }
 
-static pm_status train(const pm_bench *bench, const pm_bench_model *model, uint32_t threads)
+// *seconds: of a step.
+static pm_status measure(const pm_bench *bench, const pm_bench_model *model, uint32_t threads,
+                         pm_precision precision, double *seconds)
 {
     const size_t params = pm_graph_param_count(model->graph);
     fleet f = {.model = model,
+               .precision = precision,
                .threads = threads,
                .plans = calloc(threads, sizeof(pm_plan *)),
                .values = {calloc(params, sizeof(float *)), calloc(params, sizeof(float *))},
                .moments = calloc(params, sizeof(float *)),
                .statuses = calloc(threads, sizeof(pm_status))};
-    double seconds = 1;
     pm_status status = pm_fail(PM_NO_MEMORY, "training of %zu parameters", params);
     if (f.plans && f.values[0] && f.values[1] && f.moments && f.statuses)
         status = make_values(&f);
     for (uint32_t i = 0; i < threads && status.code == PM_OK; i++)
         status = fill_plan(&f, i);
     if (status.code == PM_OK)
-        status = pm_bench_median(bench, run_steps, &f, &seconds);
-    const double images = STEPS * BATCH / seconds, rate = images * model->training_operations;
-    if (status.code == PM_OK)
-        printf(
-            "training %s batch %d threads %u: %.1f us, %.0f images/s, %.1f GFLOP/s, %.2f of multiply-adds\n",
-            model->name, BATCH, threads, seconds / STEPS * 1e6, images, rate * 1e-9,
-            rate / (threads == 1 ? bench->multiply_adds : bench->multiply_adds_all));
+        status = pm_bench_median(bench, run_steps, &f, seconds);
+    *seconds /= STEPS;
     release(&f);
+    return status;
+}
+
+static pm_status train(const pm_bench *bench, const pm_bench_model *model, uint32_t threads)
+{
+    static const char *const names[] = {[PM_PRECISION_F32] = "f32", [PM_PRECISION_BF16] = "bf16"};
+    double seconds[2] = {1, 1};
+    pm_status status = pm_ok();
+    for (pm_precision p = PM_PRECISION_F32; p <= PM_PRECISION_BF16 && status.code == PM_OK; p++) {
+        status = measure(bench, model, threads, p, &seconds[p]);
+        const double images = BATCH / seconds[p], rate = images * model->training_operations;
+        if (status.code == PM_OK)
+            printf("training %s batch %d threads %u %s: %.1f us, %.0f images/s, %.1f GFLOP/s, %.2f of "
+                   "multiply-adds, %.2f of f32\n",
+                   model->name, BATCH, threads, names[p], seconds[p] * 1e6, images, rate * 1e-9,
+                   rate / (threads == 1 ? bench->multiply_adds : bench->multiply_adds_all),
+                   seconds[PM_PRECISION_F32] / seconds[p]);
+    }
     return status;
 }
 

@@ -25,6 +25,7 @@
 //   metrics: [accuracy, top_5, f1]                      # optional; also auc, log_loss, rmse
 //   label_smoothing: 0.1                                # optional, as class_weights: [1, 2, …]
 //   optimizer: {kind: adam, learning_rate: 0.001}
+//   precision: f32                                      # or bf16
 //   batch: 128                                          # rows of one step, all lanes together
 //   lanes: 8
 //   epochs: 3
@@ -130,6 +131,11 @@ typedef struct pm_job_model {
     uint32_t layer_count;
 } pm_job_model;
 
+// Of training: in bf16 the operands of convolutions and of products with a matrix are rounded to bfloat16 and
+// summed in float32; everything else, the parameters, their gradients and the optimizer is float32, as is
+// validation.
+typedef enum pm_precision { PM_PRECISION_F32, PM_PRECISION_BF16 } pm_precision;
+
 typedef enum pm_data_type { PM_DATA_IDX, PM_DATA_TEXT } pm_data_type;
 
 typedef struct pm_job_dataset {
@@ -230,8 +236,9 @@ typedef struct pm_job {
     pm_quality *metrics; // metric_count, of the validation data
     uint32_t metric_count;
     pm_job_optimizer optimizer;
-    uint32_t batch; // divisible by lanes
-    uint32_t lanes; // power of two, at most PM_MAX_LANES
+    pm_precision precision; // [f32]
+    uint32_t batch;         // divisible by lanes
+    uint32_t lanes;         // power of two, at most PM_MAX_LANES
     uint32_t epochs;
     uint32_t steps_per_epoch; // [as many as go through all rows once]
     uint32_t
