@@ -7,6 +7,7 @@
 #define DECLARE(variant)                                                                                     \
     void pm_kernel_fill_element_##variant(pm_kernels *table);                                                \
     void pm_kernel_fill_row_##variant(pm_kernels *table);                                                    \
+    void pm_kernel_fill_block_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_image_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_pool_##variant(pm_kernels *table);                                                   \
     void pm_kernel_fill_panel_##variant(pm_kernels *table);                                                  \
@@ -19,6 +20,7 @@
         table->name = #variant;                                                                              \
         pm_kernel_fill_element_##variant(table);                                                             \
         pm_kernel_fill_row_##variant(table);                                                                 \
+        pm_kernel_fill_block_##variant(table);                                                               \
         pm_kernel_fill_image_##variant(table);                                                               \
         pm_kernel_fill_pool_##variant(table);                                                                \
         pm_kernel_fill_panel_##variant(table);                                                               \
