@@ -201,6 +201,7 @@ static const cyaml_schema_field_t CLUSTER_FIELDS[] = {
     UINT("heartbeat_ms", OPTIONAL, pm_job_cluster, heartbeat_ms),
     UINT("lease_ms", OPTIONAL, pm_job_cluster, lease_ms),
     UINT("request_ms", OPTIONAL, pm_job_cluster, request_ms),
+    UINT("worker_threads", OPTIONAL, pm_job_cluster, worker_threads),
     UINT("worker_memory_mib", OPTIONAL, pm_job_cluster, worker_memory_mib),
     CYAML_FIELD_END,
 };

@@ -198,6 +198,7 @@ typedef struct pm_job_cluster {
     uint32_t heartbeat_ms;      // [500]
     uint32_t lease_ms;          // silence after which a member is dead [5000]
     uint32_t request_ms;        // deadline of one push or pull, after which the culprit is named [30000]
+    uint32_t worker_threads;    // that share a worker's step [1]
     uint32_t worker_memory_mib; // most a step may take in a worker, in MiB [0: what the machine has]
 } pm_job_cluster;
 

@@ -33,6 +33,7 @@ void pm_job_complete(pm_job *job)
 {
     pm_job_cluster *c = &job->cluster;
     c->servers = or_default(c->servers, 1);
+    c->worker_threads = or_default(c->worker_threads, 1);
     c->workers = or_default(c->workers, 1);
     c->shards_per_server = or_default(c->shards_per_server, 1);
     c->heartbeat_ms = or_default(c->heartbeat_ms, 500);
@@ -255,6 +256,8 @@ static pm_status check_cluster(const pm_job_cluster *c, uint32_t lanes)
                        lanes);
     if (c->servers > 1024 || c->shards_per_server > 64)
         return pm_fail(PM_INVALID, "cluster: at most 1024 servers of at most 64 shards");
+    if (c->worker_threads > 256)
+        return pm_fail(PM_INVALID, "cluster: worker_threads is at most 256");
     if (c->worker_memory_mib > 1 << 24)
         return pm_fail(PM_INVALID, "cluster: worker_memory_mib is in MiB, at most %d", 1 << 24);
     if (c->lease_ms < 3 * c->heartbeat_ms)
