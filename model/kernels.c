@@ -8,6 +8,7 @@
 #define DECLARE(variant)                                                                                     \
     void pm_kernel_fill_element_##variant(pm_kernels *table);                                                \
     void pm_kernel_fill_row_##variant(pm_kernels *table);                                                    \
+    void pm_kernel_fill_block_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_image_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_pool_##variant(pm_kernels *table);                                                   \
     void pm_kernel_fill_panel_##variant(pm_kernels *table);                                                  \
@@ -21,6 +22,7 @@
         table->name = table->base = #variant;                                                                \
         pm_kernel_fill_element_##variant(table);                                                             \
         pm_kernel_fill_row_##variant(table);                                                                 \
+        pm_kernel_fill_block_##variant(table);                                                               \
         pm_kernel_fill_image_##variant(table);                                                               \
         pm_kernel_fill_pool_##variant(table);                                                                \
         pm_kernel_fill_panel_##variant(table);                                                               \
