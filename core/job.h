@@ -15,6 +15,7 @@
 //       - {op: Gemm, units: 10}
 //     onnx: pretrained.onnx                             # instead of input and layers
 //     replace_last: {units: 10}                         # with onnx, optional: a fresh last layer
+//     sparse: ["embedding*"]                            # optional: tables of which a step needs few rows
 //   data:
 //     train: {features: train-images-idx3-ubyte.gz, targets: train-labels-idx1-ubyte.gz}
 //     validation: {features: …, targets: …}             # optional; or validation_split: 0.1
@@ -88,6 +89,7 @@ typedef struct pm_layer {
     uint32_t heads;    // Attention, Transformer: a divisor of C
     bool full;         // Attention, Transformer: each place sees all
     uint32_t vocabulary;                // Embedding: how many different numbers
+    bool sparse;                        // Embedding: see pm_job_model.sparse
     bool last;                          // LSTM, GRU: gives the last place alone, (N, units)
     struct pm_layer *layers, *shortcut; // Residual; at most PM_MAX_NESTING deep
     uint32_t layer_count, shortcut_count;
@@ -125,6 +127,10 @@ typedef struct pm_job_model {
     uint32_t input_rank;    // 1 … PM_MAX_RANK - 1
     pm_layer *layers;
     uint32_t layer_count;
+    char **sparse; // sparse_count shell patterns: parameters that match are tables of which a step pulls and
+                   // pushes only the rows that its data name: data of Gathers on axis 0, whose ids follow
+                   // from the model's input alone
+    uint32_t sparse_count;
 } pm_job_model;
 
 typedef enum pm_data_type { PM_DATA_IDX, PM_DATA_TEXT } pm_data_type;
@@ -160,7 +166,8 @@ typedef enum pm_optimizer_kind {
     PM_OPTIMIZER_SGD,
     PM_OPTIMIZER_MOMENTUM,
     PM_OPTIMIZER_ADAM,
-    PM_OPTIMIZER_ADAMW
+    PM_OPTIMIZER_ADAMW,
+    PM_OPTIMIZER_ADAGRAD
 } pm_optimizer_kind;
 
 // All parameters, or those of two axes and more: no biases, no scales and shifts of normalizations.
@@ -178,11 +185,13 @@ typedef struct pm_job_rate {
 typedef struct pm_job_optimizer {
     pm_optimizer_kind kind;
     double learning_rate;
-    double momentum;     // momentum [0.9]
-    double beta1;        // adam, adamw [0.9]
-    double beta2;        // adam, adamw [0.999]
-    double epsilon;      // adam, adamw [1e-8]
-    double weight_decay; // L2 for sgd, momentum and adam; decoupled for adamw [0]
+    double momentum;            // momentum [0.9]
+    double beta1;               // adam, adamw [0.9]
+    double beta2;               // adam, adamw [0.999]
+    double epsilon;             // adam, adamw [1e-8], adagrad [1e-10]
+    double initial_accumulator; // adagrad: what the sum of squares begins from [0]
+    double weight_decay; // L2 for all but adamw, where it is decoupled; of a sparse table for the rows that a
+                         // step touches [0]
     pm_decay decay;      // what weight_decay is for [all]
     pm_schedule schedule;
     double min_learning_rate; // cosine: the rate at the end [0]

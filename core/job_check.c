@@ -47,7 +47,7 @@ void pm_job_complete(pm_job *job)
     real_default(&job->optimizer.momentum, 0.9);
     real_default(&job->optimizer.beta1, 0.9);
     real_default(&job->optimizer.beta2, 0.999);
-    real_default(&job->optimizer.epsilon, 1e-8);
+    real_default(&job->optimizer.epsilon, job->optimizer.kind == PM_OPTIMIZER_ADAGRAD ? 1e-10 : 1e-8);
     complete_layers(job->model.layers, job->model.layer_count);
 }
 
@@ -114,6 +114,8 @@ static pm_status check_layer(const pm_layer *layer, uint32_t depth)
         return pm_fail(PM_INVALID, "has no layers of its own; only a Residual has");
     if (depth == 0 && nesting_of(layer) > PM_MAX_NESTING)
         return pm_fail(PM_INVALID, "is nested more than %d deep", PM_MAX_NESTING);
+    if (layer->sparse && layer->op != PM_OP_EMBEDDING)
+        return pm_fail(PM_INVALID, "is not sparse; only an Embedding can be");
     status = pm_wrap(check_layers(layer->layers, layer->layer_count, depth + 1), "layers");
     if (status.code == PM_OK)
         status = pm_wrap(check_layers(layer->shortcut, layer->shortcut_count, depth + 1), "shortcut");
@@ -239,6 +241,10 @@ static pm_status check_optimizer(const pm_job_optimizer *o)
         return pm_fail(PM_INVALID, "optimizer: momentum, beta1 and beta2 are in [0, 1)");
     if (!(o->epsilon > 0) || !(o->weight_decay >= 0) || !isfinite(o->weight_decay))
         return pm_fail(PM_INVALID, "optimizer: epsilon is above 0, weight_decay 0 or above");
+    if (!(o->initial_accumulator >= 0) || !isfinite(o->initial_accumulator))
+        return pm_fail(PM_INVALID, "optimizer: initial_accumulator is 0 or above");
+    if (o->initial_accumulator > 0 && o->kind != PM_OPTIMIZER_ADAGRAD)
+        return pm_fail(PM_INVALID, "optimizer: initial_accumulator goes with adagrad");
     if (!(o->min_learning_rate >= 0 && o->min_learning_rate <= o->learning_rate))
         return pm_fail(PM_INVALID, "optimizer: min_learning_rate is from 0 to learning_rate");
     for (uint32_t i = 0; i < o->rate_count; i++)

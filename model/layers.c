@@ -1,8 +1,10 @@
 // From the short layer list of a job to a graph.
 #include "model/layer_builder.h"
 #include "model/onnx.h"
+#include "model/program_sparse.h"
 #include "model/replace_last.h"
 
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -325,6 +327,27 @@ static pm_status build_model(pm_graph **graph, const pm_job *job)
     return b.status;
 }
 
+// A frozen table is pulled whole, once.
+static pm_status mark_sparse(pm_graph *g, const pm_job_model *model)
+{
+    pm_status status = pm_ok();
+    for (uint32_t k = 0; k < model->sparse_count; k++) {
+        bool any = false;
+        for (size_t i = 0; i < g->param_count; i++)
+            if (fnmatch(model->sparse[k], g->params[i].name, 0) == 0)
+                any = g->params[i].sparse = true;
+        if (!any)
+            return pm_fail(PM_INVALID, "model.sparse: no parameter is named %.64s", model->sparse[k]);
+    }
+    for (size_t i = 0; i < g->param_count && status.code == PM_OK; i++) {
+        pm_param *p = &g->params[i];
+        if (p->sparse)
+            status = pm_graph_check_sparse(g, i);
+        p->sparse = p->sparse && !p->frozen;
+    }
+    return status;
+}
+
 pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
 {
     pm_graph *g = NULL;
@@ -333,6 +356,10 @@ pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
         return status;
     for (size_t i = 0; i < g->param_count; i++)
         g->params[i].frozen = pm_job_rate_factor(&job->optimizer, g->params[i].name) == 0;
-    *graph = g;
+    status = mark_sparse(g, &job->model);
+    if (status.code == PM_OK)
+        *graph = g;
+    else
+        pm_graph_destroy(&g);
     return status;
 }

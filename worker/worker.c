@@ -234,7 +234,7 @@ static pm_status evaluate_block(worker *w)
 static pm_status train_block(worker *w)
 {
     int64_t begin = pm_now_us(&w->options->clock);
-    const pm_step_hooks hooks = {before_param, after_gradient, w};
+    const pm_step_hooks hooks = {.before_param = before_param, .after_gradient = after_gradient, .ctx = w};
     pm_step step;
     pm_status status = pm_trainer_step(&w->trainer, w->clock, w->block, &hooks, &step);
     if (status.code == PM_OK)
