@@ -10,11 +10,12 @@
 static const char USAGE[] =
     "usage: paramill infer --router tcp://HOST:8001 [--router …] --model NAME [--version newest|LABEL|N]\n"
     "       (--store DIR | --checkpoint tcp://HOST:7002 --cache DIR)\n"
-    "       [--max-rows N] [--poll MS] [--http [HOST]:PORT] [--log debug|info|warn|error]\n"
+    "       [--max-rows N] [--threads N] [--poll MS] [--http [HOST]:PORT] [--log debug|info|warn|error]\n"
     "the versions come from a store's folder, or are pulled from a checkpoint service into a cache of this\n"
-    "worker's own; a new version (or a label that moves) is taken over without a pause\n";
+    "worker's own; a new version (or a label that moves) is taken over without a pause;\n"
+    "--threads N share the rows of a batch [1]\n";
 
-enum { ROUTER = 256, MODEL, VERSION, STORE, CHECKPOINT, CACHE, MAX_ROWS, POLL, HTTP, LOG };
+enum { ROUTER = 256, MODEL, VERSION, STORE, CHECKPOINT, CACHE, MAX_ROWS, THREADS, POLL, HTTP, LOG };
 
 typedef struct arguments {
     pm_infer_options infer;
@@ -48,6 +49,9 @@ static int take(arguments *a, int option, const char *value)
     case MAX_ROWS:
         a->infer.max_rows = (uint32_t)strtoul(value, NULL, 10);
         return -1;
+    case THREADS:
+        a->infer.threads = (uint32_t)strtoul(value, NULL, 10);
+        return -1;
     case POLL:
         a->infer.poll_ms = (uint32_t)strtoul(value, NULL, 10);
         return -1;
@@ -71,6 +75,7 @@ static int parse(arguments *a, int argc, char **argv)
                                             {"checkpoint", required_argument, NULL, CHECKPOINT},
                                             {"cache", required_argument, NULL, CACHE},
                                             {"max-rows", required_argument, NULL, MAX_ROWS},
+                                            {"threads", required_argument, NULL, THREADS},
                                             {"poll", required_argument, NULL, POLL},
                                             {"http", required_argument, NULL, HTTP},
                                             {"log", required_argument, NULL, LOG},

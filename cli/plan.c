@@ -10,7 +10,7 @@
 
 static const char USAGE[] =
     "usage: paramill plan MODEL.onnx|JOB.yaml [--rows N] [--training] [--memory MIB]\n"
-    "                     [--profile] [--svg FILE]\n"
+    "                     [--threads N] [--profile] [--svg FILE]\n"
     "the tasks of a model in order, their shapes, operations and bytes, every buffer's place and lifetime,\n"
     "and the peak of memory\n"
     "  --rows N     rows of a request, or of a training step (the job's batch, else 32)\n"
@@ -18,6 +18,7 @@ static const char USAGE[] =
     "               cross-entropy (outputs that are vectors) or mean squared error\n"
     "  --memory MIB the most a training step may take, in MiB: activations are made again rather than kept,\n"
     "               as many as that needs\n"
+    "  --threads N  that share the work (the job's worker_threads, else 1)\n"
     "  --profile    runs it on random numbers and prints the median time of each task\n"
     "  --svg FILE   draws the graph and the memory over time\n";
 
@@ -27,6 +28,7 @@ typedef struct arguments {
     const char *model, *svg;
     uint32_t rows;       // 0: not said
     uint32_t memory_mib; // 0: the job's
+    uint32_t threads;    // 0: the job's
     bool training, profile;
 } arguments;
 
@@ -36,6 +38,7 @@ typedef struct source {
     pm_loss loss;
     uint32_t rows, lanes;
     uint32_t memory_mib; // of a training step; 0: what the machine has
+    uint32_t threads;
 } source;
 
 static bool is_job(const char *path)
@@ -70,31 +73,39 @@ static pm_status read_source(source *s, const arguments *a)
     s->lanes = a->training ? s->job->lanes : 1;
     s->rows = s->job->batch;
     s->memory_mib = s->job->cluster.worker_memory_mib;
+    s->threads = s->job->cluster.worker_threads;
     return status;
 }
 
 static pm_status make_plan(pm_plan **plan, const source *s, bool training)
 {
+    const pm_plan_options options = {.most_bytes = training ? (size_t)s->memory_mib << 20 : 0,
+                                     .threads = s->threads};
     if (!training)
-        return pm_plan_create_inference(plan, s->graph, s->rows);
+        return pm_plan_create_inference_with(plan, s->graph, s->rows, &options);
     if (s->rows % s->lanes != 0)
         return pm_fail(PM_INVALID, "%u rows are not divisible by the job's %u lanes", s->rows, s->lanes);
     const uint32_t rows = s->rows / s->lanes;
-    return pm_plan_create_training_within(plan, s->graph, s->loss, rows, s->lanes, s->rows,
-                                          (size_t)s->memory_mib << 20);
+    return pm_plan_create_training_with(plan, s->graph, s->loss, rows, s->lanes, s->rows, &options);
 }
 
 static pm_status show(const arguments *a)
 {
     source s = {0};
     pm_plan *plan = NULL;
+    pm_threads *threads = NULL;
     int64_t *median_ns = NULL;
     char title[320];
     pm_status status = read_source(&s, a);
     s.rows = a->rows ? a->rows : s.rows;
     s.memory_mib = a->memory_mib ? a->memory_mib : s.memory_mib;
+    s.threads = a->threads ? a->threads : s.threads ? s.threads : 1;
     if (status.code == PM_OK)
         status = make_plan(&plan, &s, a->training);
+    if (status.code == PM_OK)
+        status = pm_threads_create(&threads, s.threads);
+    if (status.code == PM_OK)
+        status = pm_plan_set_threads(plan, threads);
     if (status.code == PM_OK && a->profile)
         status = pm_plan_profile(
             plan, s.graph,
@@ -112,6 +123,7 @@ static pm_status show(const arguments *a)
         status = pm_plan_print_svg(&report, a->svg);
     free(median_ns);
     pm_plan_destroy(&plan);
+    pm_threads_destroy(&threads);
     pm_graph_destroy(&s.graph);
     pm_job_destroy(&s.job);
     return status;
@@ -128,13 +140,11 @@ static bool parse_number(const char *text, uint32_t most, uint32_t *number)
 
 int pm_cli_plan(int argc, char **argv)
 {
-    static const struct option options[] = {{"rows", required_argument, NULL, 'r'},
-                                            {"training", no_argument, NULL, 't'},
-                                            {"memory", required_argument, NULL, 'm'},
-                                            {"profile", no_argument, NULL, 'p'},
-                                            {"svg", required_argument, NULL, 's'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"rows", required_argument, NULL, 'r'},   {"training", no_argument, NULL, 't'},
+        {"memory", required_argument, NULL, 'm'}, {"threads", required_argument, NULL, 'n'},
+        {"profile", no_argument, NULL, 'p'},      {"svg", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     arguments a = {0};
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         a.training = a.training || c == 't';
@@ -146,6 +156,9 @@ int pm_cli_plan(int argc, char **argv)
         if (c == 'm' && !parse_number(optarg, MEMORY_MAX, &a.memory_mib))
             return pm_cli_finish("plan",
                                  pm_fail(PM_INVALID, "--memory %s: wanted 1 to %d MiB", optarg, MEMORY_MAX));
+        if (c == 'n' && !parse_number(optarg, PM_THREADS_MAX, &a.threads))
+            return pm_cli_finish("plan",
+                                 pm_fail(PM_INVALID, "--threads %s: wanted 1 to %d", optarg, PM_THREADS_MAX));
         if (c == 'h' || c == '?')
             return fputs(USAGE, c == 'h' ? stdout : stderr), c == 'h' ? 0 : 2;
     }

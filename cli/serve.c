@@ -11,10 +11,10 @@
 
 static const char USAGE[] =
     "usage: paramill serve --store DIR --model NAME --front tcp://*:8000 [--version newest|LABEL|N]\n"
-    "       [--workers N] [--max-rows N] [--http [HOST]:PORT] [--log debug|info|warn|error]\n";
+    "       [--workers N] [--threads N] [--max-rows N] [--http [HOST]:PORT] [--log debug|info|warn|error]\n";
 
 enum { WORKERS_MAX = 64 };
-enum { STORE = 256, MODEL, FRONT, VERSION, WORKERS, MAX_ROWS, HTTP, LOG };
+enum { STORE = 256, MODEL, FRONT, VERSION, WORKERS, THREADS, MAX_ROWS, HTTP, LOG };
 
 static const char *const BACK[] = {"inproc://back"};
 
@@ -48,6 +48,9 @@ static int take(arguments *a, int option, const char *value)
     case WORKERS:
         a->workers = strtoul(value, NULL, 10);
         return -1;
+    case THREADS:
+        a->infer.threads = (uint32_t)strtoul(value, NULL, 10);
+        return -1;
     case MAX_ROWS:
         a->infer.max_rows = (uint32_t)strtoul(value, NULL, 10);
         return -1;
@@ -69,6 +72,7 @@ static int parse(arguments *a, int argc, char **argv)
                                             {"front", required_argument, NULL, FRONT},
                                             {"version", required_argument, NULL, VERSION},
                                             {"workers", required_argument, NULL, WORKERS},
+                                            {"threads", required_argument, NULL, THREADS},
                                             {"max-rows", required_argument, NULL, MAX_ROWS},
                                             {"http", required_argument, NULL, HTTP},
                                             {"log", required_argument, NULL, LOG},

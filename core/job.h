@@ -63,7 +63,8 @@ typedef enum pm_op {
     PM_OP_ATTENTION,
     PM_OP_TRANSFORMER,
     PM_OP_LSTM,
-    PM_OP_GRU
+    PM_OP_GRU,
+    PM_OP_DOT_INTERACTION
 } pm_op;
 
 // One entry of model.layers; which fields matter depends on op (0 means the default in brackets).
@@ -74,7 +75,11 @@ typedef enum pm_op {
 // input is int64. PositionEmbedding adds a vector for each place of (N, T, C). Attention is multi-head
 // self-attention over (N, T, C), each place seeing itself and those before it. Transformer is a block of
 // GPT-2: x + Attention(norm x), then x + MatMul(Gelu(MatMul(norm x))). LSTM and GRU give (N, T, units) of (N,
-// T, C).
+// T, C). DotInteraction is the first layer of a DLRM, over rows of numbers and then categories: its layers
+// make a vector of units of the numbers, and each category, a whole number below vocabulary, is a row of a
+// table of its own; it gives that vector and then the products of every two of the vectors. Tables begin
+// uniform in
+// +-1 / sqrt(vocabulary).
 typedef struct pm_layer {
     pm_op op;
     uint32_t units;    // Gemm, MatMul, Embedding, LSTM, GRU: outputs; Transformer: of the inner one [4 C]
@@ -88,10 +93,11 @@ typedef struct pm_layer {
     double momentum;   // BatchNormalization: weight of the old running value [0.9]
     uint32_t heads;    // Attention, Transformer: a divisor of C
     bool full;         // Attention, Transformer: each place sees all
-    uint32_t vocabulary;                // Embedding: how many different numbers
-    bool sparse;                        // Embedding: see pm_job_model.sparse
+    uint32_t vocabulary;                // Embedding, DotInteraction: rows of a table
+    uint32_t numbers;                   // DotInteraction: how many of a row's inputs are numbers
+    bool sparse;                        // Embedding, DotInteraction: see pm_job_model.sparse
     bool last;                          // LSTM, GRU: gives the last place alone, (N, units)
-    struct pm_layer *layers, *shortcut; // Residual; at most PM_MAX_NESTING deep
+    struct pm_layer *layers, *shortcut; // Residual, DotInteraction (layers); at most PM_MAX_NESTING deep
     uint32_t layer_count, shortcut_count;
 } pm_layer;
 
@@ -207,6 +213,7 @@ typedef struct pm_job_cluster {
     uint32_t heartbeat_ms;      // [500]
     uint32_t lease_ms;          // silence after which a member is dead [5000]
     uint32_t request_ms;        // deadline of one push or pull, after which the culprit is named [30000]
+    uint32_t worker_threads;    // that share a worker's step [1]
     uint32_t worker_memory_mib; // most a step may take in a worker, in MiB [0: what the machine has]
 } pm_job_cluster;
 

@@ -33,6 +33,7 @@ void pm_job_complete(pm_job *job)
 {
     pm_job_cluster *c = &job->cluster;
     c->servers = or_default(c->servers, 1);
+    c->worker_threads = or_default(c->worker_threads, 1);
     c->workers = or_default(c->workers, 1);
     c->shards_per_server = or_default(c->shards_per_server, 1);
     c->heartbeat_ms = or_default(c->heartbeat_ms, 500);
@@ -72,6 +73,10 @@ static pm_status check_needs(const pm_layer *layer)
         {PM_OP_AVERAGE_POOL, offsetof(pm_layer, kernel), "kernel"},
         {PM_OP_EMBEDDING, offsetof(pm_layer, vocabulary), "vocabulary and units"},
         {PM_OP_EMBEDDING, offsetof(pm_layer, units), "vocabulary and units"},
+        {PM_OP_DOT_INTERACTION, offsetof(pm_layer, numbers), "numbers, vocabulary, units and layers"},
+        {PM_OP_DOT_INTERACTION, offsetof(pm_layer, vocabulary), "numbers, vocabulary, units and layers"},
+        {PM_OP_DOT_INTERACTION, offsetof(pm_layer, units), "numbers, vocabulary, units and layers"},
+        {PM_OP_DOT_INTERACTION, offsetof(pm_layer, layer_count), "numbers, vocabulary, units and layers"},
         {PM_OP_ATTENTION, offsetof(pm_layer, heads), "heads"},
         {PM_OP_TRANSFORMER, offsetof(pm_layer, heads), "heads"},
         {PM_OP_LSTM, offsetof(pm_layer, units), "units: the size of its state"},
@@ -110,12 +115,13 @@ static pm_status check_layer(const pm_layer *layer, uint32_t depth)
         return pm_fail(PM_INVALID, "ratio is in [0, 1)");
     if (!(layer->epsilon > 0) || !(layer->momentum >= 0 && layer->momentum <= 1))
         return pm_fail(PM_INVALID, "epsilon is above 0, momentum in [0, 1]");
-    if (layer->op != PM_OP_RESIDUAL && (layer->layer_count > 0 || layer->shortcut_count > 0))
-        return pm_fail(PM_INVALID, "has no layers of its own; only a Residual has");
+    const bool residual = layer->op == PM_OP_RESIDUAL, interaction = layer->op == PM_OP_DOT_INTERACTION;
+    if ((!residual && !interaction && layer->layer_count > 0) || (!residual && layer->shortcut_count > 0))
+        return pm_fail(PM_INVALID, "has no layers of its own; only a Residual has, and a DotInteraction");
     if (depth == 0 && nesting_of(layer) > PM_MAX_NESTING)
         return pm_fail(PM_INVALID, "is nested more than %d deep", PM_MAX_NESTING);
-    if (layer->sparse && layer->op != PM_OP_EMBEDDING)
-        return pm_fail(PM_INVALID, "is not sparse; only an Embedding can be");
+    if (layer->sparse && layer->op != PM_OP_EMBEDDING && !interaction)
+        return pm_fail(PM_INVALID, "is not sparse; only an Embedding can be, or a DotInteraction");
     status = pm_wrap(check_layers(layer->layers, layer->layer_count, depth + 1), "layers");
     if (status.code == PM_OK)
         status = pm_wrap(check_layers(layer->shortcut, layer->shortcut_count, depth + 1), "shortcut");
@@ -126,9 +132,10 @@ static pm_status check_layer(const pm_layer *layer, uint32_t depth)
 static pm_status check_layers(const pm_layer *layers, uint32_t count, uint32_t depth)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (layers[i].op == PM_OP_EMBEDDING && (depth > 0 || i > 0))
-            return pm_fail(PM_INVALID, "layer %u (Embedding): only the model's first layer can be one",
-                           i + 1);
+        if ((layers[i].op == PM_OP_EMBEDDING || layers[i].op == PM_OP_DOT_INTERACTION) &&
+            (depth > 0 || i > 0))
+            return pm_fail(PM_INVALID, "layer %u (%s): only the model's first layer can be one", i + 1,
+                           pm_op_name(layers[i].op));
         pm_status status = check_layer(&layers[i], depth);
         if (status.code != PM_OK)
             return pm_wrap(status, "layer %u (%s)", i + 1, pm_op_name(layers[i].op));
@@ -261,6 +268,8 @@ static pm_status check_cluster(const pm_job_cluster *c, uint32_t lanes)
                        lanes);
     if (c->servers > 1024 || c->shards_per_server > 64)
         return pm_fail(PM_INVALID, "cluster: at most 1024 servers of at most 64 shards");
+    if (c->worker_threads > 256)
+        return pm_fail(PM_INVALID, "cluster: worker_threads is at most 256");
     if (c->worker_memory_mib > 1 << 24)
         return pm_fail(PM_INVALID, "cluster: worker_memory_mib is in MiB, at most %d", 1 << 24);
     if (c->lease_ms < 3 * c->heartbeat_ms)

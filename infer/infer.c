@@ -41,6 +41,7 @@ struct worker {
     const pm_infer_options *o;
     char name[128];
     uint32_t max_rows;
+    pm_threads *threads; // that compute a batch
     pm_loop *loop;
     pm_watcher *watcher;
     pm_model *model; // NULL: nothing loaded yet
@@ -205,6 +206,9 @@ static void swap(worker *w)
         return;
     pm_log_info(&w->o->log, "serves", "version=%" PRIu64 " digest=%.12s before=%" PRIu64, newer->version,
                 newer->digest, w->model ? w->model->version : 0);
+    pm_status status = pm_plan_set_threads(newer->plan, w->threads);
+    if (status.code != PM_OK)
+        pm_log_warn(&w->o->log, "threads", "why=\"%s\"", status.message);
     pm_watcher_retire(w->watcher, w->model);
     w->model = newer;
     pm_metric_set(w->version, (double)newer->version);
@@ -244,9 +248,12 @@ static pm_status start(worker *w)
                                         .clock = o->clock,
                                         .version = o->version ? o->version : "newest",
                                         .max_rows = w->max_rows,
+                                        .threads = pm_threads_count(w->threads),
                                         .poll_ms = o->poll_ms ? o->poll_ms : POLL_MS,
                                         .metrics = o->metrics};
-    pm_status status = pm_loop_create(&w->loop, o->clock, NULL);
+    pm_status status = pm_threads_create(&w->threads, o->threads ? o->threads : 1);
+    if (status.code == PM_OK)
+        status = pm_loop_create(&w->loop, o->clock, NULL);
     for (uint32_t i = 0; i < o->router_count && status.code == PM_OK; i++) {
         line *l = &w->lines[i];
         l->worker = w;
@@ -324,6 +331,7 @@ pm_status pm_infer_run(const pm_infer_options *options)
         pm_socket_destroy(&w->lines[i].socket);
     pm_watcher_stop(&w->watcher);
     pm_model_destroy(&w->model);
+    pm_threads_destroy(&w->threads);
     pm_loop_destroy(&w->loop);
     free(w);
     return status;

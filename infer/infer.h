@@ -22,6 +22,7 @@ typedef struct pm_infer_options {
     const char *checkpoint;     // its endpoint
     const char *cache;          // folder for what is pulled, this worker's alone
     uint32_t max_rows;          // of a batch; 0: 256
+    uint32_t threads;           // that compute a batch, 1 … PM_THREADS_MAX; 0: 1
     uint32_t poll_ms;           // how often a new version is looked for; 0: 100
     pm_metrics *metrics;        // may be NULL
     atomic_bool *ready;         // set while a version is loaded; may be NULL

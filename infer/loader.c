@@ -87,13 +87,14 @@ static pm_status bind_param(pm_model *m, size_t index)
     return pm_plan_bind(m->plan, index, data);
 }
 
-static pm_status make_plan(pm_model *m)
+static pm_status make_plan(pm_model *m, uint32_t threads)
 {
     size_t count = pm_graph_param_count(m->graph);
     m->copies = calloc(count ? count : 1, sizeof *m->copies);
     if (!m->copies)
         return pm_fail(PM_NO_MEMORY, "a list of %zu parameters", count);
-    pm_status status = pm_plan_create_inference(&m->plan, m->graph, m->max_rows);
+    const pm_plan_options options = {.threads = threads};
+    pm_status status = pm_plan_create_inference_with(&m->plan, m->graph, m->max_rows, &options);
     for (size_t i = 0; i < count && status.code == PM_OK; i++)
         status = bind_param(m, i);
     if (status.code == PM_OK)
@@ -114,7 +115,8 @@ static pm_status warm_up(pm_model *m)
     return status;
 }
 
-pm_status pm_model_load(pm_model **model, pm_store *store, uint64_t version, uint32_t max_rows)
+pm_status pm_model_load(pm_model **model, pm_store *store, uint64_t version, uint32_t max_rows,
+                        uint32_t threads)
 {
     pm_manifest manifest = {0};
     pm_model *m = calloc(1, sizeof *m);
@@ -128,7 +130,7 @@ pm_status pm_model_load(pm_model **model, pm_store *store, uint64_t version, uin
     if (status.code == PM_OK)
         status = map_weights(m, store, &manifest);
     if (status.code == PM_OK)
-        status = make_plan(m);
+        status = make_plan(m, threads);
     if (status.code == PM_OK)
         status = warm_up(m);
     snprintf(m->digest, sizeof m->digest, "%s", manifest.digest);

@@ -19,7 +19,9 @@ typedef struct pm_model {
 
 // Loads a version: reads the graph, maps the weights, holds the bytes of both against the manifest's digests
 // (which also brings them into memory), plans for batches of up to max_rows and runs one batch of zeros.
-// PM_CORRUPT names the file that differs, PM_INVALID the parameter that does not fit. The caller owns *model.
-pm_status pm_model_load(pm_model **model, pm_store *store, uint64_t version, uint32_t max_rows) PM_CHECKED;
+// PM_CORRUPT names the file that differs, PM_INVALID the parameter that does not fit. threads: that the plan
+// may run on. The caller owns *model.
+pm_status pm_model_load(pm_model **model, pm_store *store, uint64_t version, uint32_t max_rows,
+                        uint32_t threads) PM_CHECKED;
 
 void pm_model_destroy(pm_model **model);

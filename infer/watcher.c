@@ -91,7 +91,8 @@ static void look(pm_watcher *w, pm_socket *pipe)
     int64_t begin_us = pm_now_us(&w->options.clock);
     status = pm_source_fetch(w->source, version);
     if (status.code == PM_OK)
-        status = pm_model_load(&model, pm_source_store(w->source), version, w->options.max_rows);
+        status = pm_model_load(&model, pm_source_store(w->source), version, w->options.max_rows,
+                               w->options.threads);
     if (status.code != PM_OK) {
         fail(w, version, status);
         return;

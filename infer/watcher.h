@@ -17,7 +17,7 @@ typedef struct pm_watcher_options {
     pm_log log;
     pm_clock clock;
     const char *version; // "newest", a label or a number
-    uint32_t max_rows;
+    uint32_t max_rows, threads;
     uint32_t poll_ms;
     pm_metrics *metrics; // may be NULL
 } pm_watcher_options;

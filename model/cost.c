@@ -169,3 +169,19 @@ uint64_t pm_task_flops(const pm_task *task)
             return task->out[0] ? COSTS[i].cost(task) : cost_input(task);
     return strncmp(op, "Reduce", 6) == 0 ? cost_input(task) : outputs;
 }
+
+size_t pm_task_lane_bytes(const pm_task *task)
+{
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < task->node->input_count; i++)
+        bytes += task->input_stride[i];
+    for (uint32_t i = 0; i < task->node->output_count; i++)
+        bytes += task->output_stride[i];
+    return bytes;
+}
+
+uint64_t pm_task_lane_ns(const pm_task *task)
+{
+    enum { FLOPS_A_NS = 64, BYTES_A_NS = 16 };
+    return pm_task_flops(task) / FLOPS_A_NS + pm_task_lane_bytes(task) / BYTES_A_NS;
+}

@@ -33,6 +33,7 @@ static const char *const NAMES[] = {
     [PM_OP_TRANSFORMER] = "transformer",
     [PM_OP_LSTM] = "lstm",
     [PM_OP_GRU] = "gru",
+    [PM_OP_DOT_INTERACTION] = "interaction",
 };
 
 enum { LAYER_NORM_OPSET = 17 };
@@ -121,18 +122,16 @@ static void build_plain(pm_layer_builder *b, const pm_layer *layer)
                              drops || has_axis);
 }
 
-static void build_list(pm_layer_builder *b, const char *list, const pm_layer *layers, uint32_t count);
-
 // The layers number on; the name of the residual comes back for its sum.
 static void build_residual(pm_layer_builder *b, const pm_layer *layer)
 {
     char name[PM_LAYER_NAME], left[128], right[128];
     const uint32_t from = b->value;
     memcpy(name, b->name, sizeof name);
-    build_list(b, "layers", layer->layers, layer->layer_count);
+    pm_layer_build(b, "layers", layer->layers, layer->layer_count);
     const uint32_t branch = b->value;
     b->value = from;
-    build_list(b, "shortcut", layer->shortcut, layer->shortcut_count);
+    pm_layer_build(b, "shortcut", layer->shortcut, layer->shortcut_count);
     memcpy(b->name, name, sizeof name);
     if (b->status.code != PM_OK)
         return;
@@ -186,6 +185,9 @@ static void build_layer(pm_layer_builder *b, const pm_layer *layer)
     case PM_OP_TRANSFORMER:
         pm_layer_transformer(b, layer);
         break;
+    case PM_OP_DOT_INTERACTION:
+        pm_layer_interaction(b, layer);
+        break;
     case PM_OP_LSTM:
     case PM_OP_GRU:
         pm_layer_recurrent(b, layer);
@@ -195,7 +197,7 @@ static void build_layer(pm_layer_builder *b, const pm_layer *layer)
     }
 }
 
-static void build_list(pm_layer_builder *b, const char *name, const pm_layer *layers, uint32_t count)
+void pm_layer_build(pm_layer_builder *b, const char *name, const pm_layer *layers, uint32_t count)
 {
     pm_layer_list list = {layers, count, 0, b->list};
     b->list = &list;
@@ -315,7 +317,7 @@ static pm_status build_model(pm_graph **graph, const pm_job *job)
     b.graph->opset = ONNX_OPSET;
     survey(&b, model->layers, model->layer_count);
     add_input(&b);
-    build_list(&b, "model.layers", model->layers, model->layer_count);
+    pm_layer_build(&b, "model.layers", model->layers, model->layer_count);
     if (b.status.code == PM_OK)
         add_output(&b);
     if (b.status.code == PM_OK)

@@ -42,7 +42,7 @@ static pm_status infer_rows(pm_shapes *s)
 
 static pm_status plan_rows(pm_task *task)
 {
-    task->whole = true;
+    task->whole = task->joins = true;
     task->scratch_bytes = 2 * task->out[3]->count * sizeof(uint64_t) + DIGITS * sizeof(uint32_t);
     return pm_ok();
 }
@@ -163,7 +163,7 @@ static pm_status infer_rows_sum(pm_shapes *s)
 
 static pm_status plan_rows_sum(pm_task *task)
 {
-    task->whole = true;
+    task->whole = task->joins = true;
     task->scratch_bytes = TREE * pm_extent(task->out[0], 1, task->out[0]->rank) * sizeof(float);
     return pm_ok();
 }

@@ -6,6 +6,15 @@
 #include <math.h>
 #include <string.h>
 
+pm_status pm_plan_set_threads(pm_plan *plan, pm_threads *threads)
+{
+    if (pm_threads_count(threads) > plan->most_threads)
+        return pm_fail(PM_INVALID, "%u threads for a plan of at most %u", pm_threads_count(threads),
+                       plan->most_threads);
+    plan->threads = threads;
+    return pm_ok();
+}
+
 static pm_status check_step(const pm_plan *plan, const pm_step *step)
 {
     uint32_t lanes = step->lane_count;

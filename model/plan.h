@@ -1,6 +1,6 @@
 #pragma once
 // A plan makes a graph run: an ordered list of tasks over buffers that are placed ahead of time, so that a
-// step allocates nothing. A plan belongs to one thread at a time; several plans of one graph may run side by
+// step allocates nothing. A plan belongs to one caller at a time; several plans of one graph may run side by
 // side.
 //
 // A graph is planned for one lane, with every shape concrete, and mapped over the lanes of a step: each lane
@@ -13,13 +13,26 @@
 // They are the bits of one kernel set (pm_kernel_set).
 #include "model/graph.h"
 
+#include "model/threads.h"
+
 typedef struct pm_plan pm_plan;
+
+// What either kind of plan may have; zeros are the defaults.
+typedef struct pm_plan_options {
+    size_t most_bytes; // of memory for buffers; 0: what the machine has
+    uint32_t threads;  // that it may run on at most (pm_plan_set_threads); 0: 1
+} pm_plan_options;
 
 // "avx512+blis-skx": the kernels of this process; a job records it and refuses a mix.
 const char *pm_kernel_set(void);
 
 // A plan that needs more memory than the machine has is refused before anything is reserved: PM_NO_MEMORY
 // names the node that needs the most.
+
+// From now on the plan runs on these threads, no more than its options say (PM_INVALID); NULL: on the
+// caller's alone, as at first. Plans of one caller may share threads, which must outlive their use. A step's
+// lanes or a request's rows are shared among them; that changes no bit.
+pm_status pm_plan_set_threads(pm_plan *plan, pm_threads *threads) PM_CHECKED;
 
 // --- training
 
@@ -57,12 +70,11 @@ size_t pm_loss_places(const pm_graph *graph, pm_loss loss);
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows) PM_CHECKED;
 
-// The same with at most most_bytes of memory for buffers, 0: what the machine has. Where keeping every
-// activation needs more, some are made again by the backward pass, as many as it takes (pm_plan_segments);
-// the bits stay the same.
-pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
-                                         uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,
-                                         size_t most_bytes) PM_CHECKED;
+// The same with options. Where keeping every activation needs more than most_bytes, some are made again by
+// the backward pass, as many as it takes (pm_plan_segments); the bits stay the same.
+pm_status pm_plan_create_training_with(pm_plan **plan, const pm_graph *graph, pm_loss loss,
+                                       uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,
+                                       const pm_plan_options *options) PM_CHECKED;
 
 // In how many segments the forward pass is cut, of which all but the last are made again; 1: nothing is.
 uint32_t pm_plan_segments(const pm_plan *plan);
@@ -102,9 +114,9 @@ pm_status pm_plan_step(pm_plan *plan, pm_step *step) PM_CHECKED;
 // Parameters are bound to the graph's initial values where it has them.
 pm_status pm_plan_create_inference(pm_plan **plan, const pm_graph *graph, uint32_t max_rows) PM_CHECKED;
 
-// The same with at most most_bytes of memory for buffers.
-pm_status pm_plan_create_inference_within(pm_plan **plan, const pm_graph *graph, uint32_t max_rows,
-                                          size_t most_bytes) PM_CHECKED;
+// The same with options.
+pm_status pm_plan_create_inference_with(pm_plan **plan, const pm_graph *graph, uint32_t max_rows,
+                                        const pm_plan_options *options) PM_CHECKED;
 
 // Reads the parameter from values (count floats, 4-byte aligned) from now on, without copying: memory-mapped
 // weights or another plan's pm_plan_param. values must outlive the plan or the next bind.

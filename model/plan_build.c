@@ -1,5 +1,6 @@
 // Making a plan: the program, its tasks, one reservation for everything.
 #include "model/blas.h"
+#include "model/cost.h"
 #include "model/plan_impl.h"
 #include "model/program.h"
 #include "model/program_fuse.h"
@@ -115,11 +116,13 @@ static pm_status make_task(pm_plan *plan, const merging *m, size_t index)
         node = copy;
     }
     pm_task *task = &plan->tasks[plan->task_count++];
-    pm_status status = pm_task_make(task, p, node, sums, plan->training, plan->max_lanes, plan->region);
+    pm_status status =
+        pm_task_make(task, p, node, sums, plan->training, plan->max_lanes, plan->most_threads, plan->region);
     if (status.code == PM_OK)
         status = pm_task_plan(task);
     if (status.code != PM_OK)
         return pm_wrap(status, "node %.64s (%s)", node->name, node->op->name);
+    task->lane_ns = pm_task_lane_ns(task);
     if (!sums)
         return status;
     task->whole = false;
@@ -227,14 +230,17 @@ static size_t machine_bytes(void)
 pm_status pm_plan_create_training(pm_plan **plan, const pm_graph *graph, pm_loss loss, uint32_t rows_per_lane,
                                   uint32_t max_lanes, uint32_t total_rows)
 {
-    return pm_plan_create_training_within(plan, graph, loss, rows_per_lane, max_lanes, total_rows, 0);
+    const pm_plan_options options = {0};
+    return pm_plan_create_training_with(plan, graph, loss, rows_per_lane, max_lanes, total_rows, &options);
 }
 
-pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, pm_loss loss,
-                                         uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,
-                                         size_t most_bytes)
+pm_status pm_plan_create_training_with(pm_plan **plan, const pm_graph *graph, pm_loss loss,
+                                       uint32_t rows_per_lane, uint32_t max_lanes, uint32_t total_rows,
+                                       const pm_plan_options *options)
 {
     static const uint32_t segments[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
+    if (options->threads > PM_THREADS_MAX)
+        return pm_fail(PM_INVALID, "a plan for %u threads", options->threads);
     if (rows_per_lane == 0 || total_rows == 0 || max_lanes == 0 || (max_lanes & (max_lanes - 1)) ||
         max_lanes > PM_MAX_LANES || rows_per_lane > UINT32_MAX / PM_MAX_LANES / PM_MAX_LANES)
         return pm_fail(PM_INVALID, "%u rows a lane, %u lanes (a power of two up to %d), %u rows in all",
@@ -250,7 +256,8 @@ pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, 
                       .rows_per_lane = rows_per_lane,
                       .max_lanes = max_lanes,
                       .row_losses = (uint32_t)places,
-                      .most_bytes = most_bytes ? most_bytes : machine_bytes(),
+                      .most_threads = options->threads ? options->threads : 1,
+                      .most_bytes = options->most_bytes ? options->most_bytes : machine_bytes(),
                       .loss_scale = 1 / ((float)total_rows * (float)places)};
     pm_status status = pm_fail(PM_NO_MEMORY, "no room");
     for (size_t i = 0; status.code == PM_NO_MEMORY && i < sizeof segments / sizeof segments[0]; i++) {
@@ -266,23 +273,31 @@ pm_status pm_plan_create_training_within(pm_plan **plan, const pm_graph *graph, 
 
 pm_status pm_plan_create_inference(pm_plan **plan, const pm_graph *graph, uint32_t max_rows)
 {
-    return pm_plan_create_inference_within(plan, graph, max_rows, machine_bytes());
+    const pm_plan_options options = {0};
+    return pm_plan_create_inference_with(plan, graph, max_rows, &options);
 }
 
-pm_status pm_plan_create_inference_within(pm_plan **plan, const pm_graph *graph, uint32_t max_rows,
-                                          size_t most_bytes)
+pm_status pm_plan_create_inference_with(pm_plan **plan, const pm_graph *graph, uint32_t max_rows,
+                                        const pm_plan_options *options)
 {
-    if (max_rows == 0 || max_rows > UINT32_MAX / PM_MAX_LANES)
-        return pm_fail(PM_INVALID, "a plan of %u rows", max_rows);
-    const pm_plan wanted = {
-        .graph = graph, .rows_per_lane = 1, .max_lanes = max_rows, .most_bytes = most_bytes};
+    if (max_rows == 0 || max_rows > UINT32_MAX / PM_MAX_LANES || options->threads > PM_THREADS_MAX)
+        return pm_fail(PM_INVALID, "a plan of %u rows, %u threads", max_rows, options->threads);
+    const pm_plan wanted = {.graph = graph,
+                            .rows_per_lane = 1,
+                            .max_lanes = max_rows,
+                            .most_threads = options->threads ? options->threads : 1,
+                            .most_bytes = options->most_bytes ? options->most_bytes : machine_bytes()};
     return pm_wrap(build(plan, &wanted), "inference plan");
 }
 
 pm_status pm_plan_create_evaluation(pm_plan **plan, const pm_graph *graph, const pm_tensor *given)
 {
-    const pm_plan wanted = {
-        .graph = graph, .given = given, .rows_per_lane = 1, .max_lanes = 1, .most_bytes = machine_bytes()};
+    const pm_plan wanted = {.graph = graph,
+                            .given = given,
+                            .rows_per_lane = 1,
+                            .max_lanes = 1,
+                            .most_threads = 1,
+                            .most_bytes = machine_bytes()};
     return build(plan, &wanted);
 }
 

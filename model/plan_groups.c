@@ -3,6 +3,7 @@
 // (convolution, normalization, activation, pool) would, for any operators, changes no bit, as no lane's bits
 // depend on how many run together, and what is handed on inside a group needs memory for a block of lanes
 // only.
+#include "model/cost.h"
 #include "model/plan_impl.h"
 
 // What the values of one task of a block may take: half of the cache that a core has for itself today.
@@ -14,22 +15,13 @@ static bool stands_alone(const pm_task *task)
     return task->is_shared || task->sums_lanes || task->alone;
 }
 
-// What one lane of the task reads and writes.
-static size_t lane_bytes(const pm_task *task)
-{
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < task->node->input_count; i++)
-        bytes += task->input_stride[i];
-    for (uint32_t i = 0; i < task->node->output_count; i++)
-        bytes += task->output_stride[i];
-    return bytes;
-}
-
 static uint32_t block_of(const pm_plan *plan, const pm_group *group)
 {
     size_t most = 1;
-    for (uint32_t t = group->first; t < group->first + group->count; t++)
-        most = lane_bytes(&plan->tasks[t]) > most ? lane_bytes(&plan->tasks[t]) : most;
+    for (uint32_t t = group->first; t < group->first + group->count; t++) {
+        const size_t bytes = pm_task_lane_bytes(&plan->tasks[t]);
+        most = bytes > most ? bytes : most;
+    }
     const size_t lanes = most < BLOCK_BYTES ? BLOCK_BYTES / most : 1;
     return lanes < plan->max_lanes ? (uint32_t)lanes : plan->max_lanes;
 }

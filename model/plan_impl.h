@@ -36,6 +36,8 @@ struct pm_plan {
     pm_loss loss;
     uint32_t rows_per_lane, max_lanes;
     uint32_t row_losses; // 1, or one for each place
+    uint32_t most_threads;
+    pm_threads *threads; // to run on; NULL: the caller's
     size_t most_bytes;   // that may be reserved
     size_t *least;       // the least that refused plans needed, noted for who tries several; NULL
     uint32_t segments;   // of the forward pass; see model/program_recompute.h
@@ -46,7 +48,7 @@ struct pm_plan {
     size_t group_count;
     uint32_t *group_of;        // (tasks)
     bool *local;               // (program values), of roots: lives inside a group
-    uint32_t *block_lanes;     // (program values), of local roots: their group's block
+    uint32_t *block_lanes;     // (program values), of local roots: their group's block for each thread
     uint32_t *roots;           // (program values): the value in whose memory it lies
     pm_place *places;          // (program values), of roots
     void **memory;             // (program values), of roots; NULL while not bound
@@ -58,8 +60,9 @@ struct pm_plan {
     pm_event *before, *after;  // by task
     size_t before_count, after_count;
     uint32_t target, row_loss, correct; // values; training
-    float *tree;                        // partial sums of the tree's upper levels
-    size_t tree_count;                  // floats of one level
+    float *tree;                        // (threads, slots, count): partial sums
+    uint32_t tree_slots;                // a thread's: the tree's upper levels, and one for its share
+    size_t tree_count;                  // floats of one
     bool frozen;                        // inference: what follows from parameters alone is there
     pm_lifetime *lifetimes;             // (program values, then tasks' scratch): first, last; of roots
     pm_arena *arena;

@@ -152,13 +152,20 @@ static void find_local(layout *l)
         const pm_group *from = &plan->groups[plan->group_of[first]];
         const pm_group *to = last < plan->task_count ? &plan->groups[plan->group_of[last]] : NULL;
         plan->local[i] = from == to && from->count > 1 && plan->places[i] == PM_PLACE_ACTIVATION;
-        if (plan->local[i]) {
-            plan->block_lanes[i] = from->block;
-            continue;
-        }
+        if (plan->local[i])
+            plan->block_lanes[i] = from->block * plan->most_threads;
+        if (plan->local[i] && plan->most_threads == 1)
+            continue; // threads go through the tasks of a group each at its own pace
         l->root_first[i] = from->first;
         l->root_last[i] = to ? to->first + to->count - 1 : last;
     }
+}
+
+// Of all threads.
+static size_t scratch_bytes(const pm_plan *plan, const pm_task *task)
+{
+    const uint32_t threads = plan->most_threads;
+    return threads == 1 ? task->scratch_bytes : threads * pm_align(task->scratch_bytes);
 }
 
 static void set_lifetimes(layout *l)
@@ -167,7 +174,11 @@ static void set_lifetimes(layout *l)
     pm_lifetime *scratch = l->buffers + plan->program->value_count;
     for (uint32_t t = 0; t < plan->task_count; t++) {
         const pm_node *node = plan->tasks[t].node;
-        scratch[t] = (pm_lifetime){.bytes = plan->tasks[t].scratch_bytes, .first = t, .last = t};
+        const pm_group *group = &plan->groups[plan->group_of[t]];
+        const bool alone = plan->most_threads == 1;
+        scratch[t] = (pm_lifetime){.bytes = scratch_bytes(plan, &plan->tasks[t]),
+                                   .first = alone ? t : group->first,
+                                   .last = alone ? t : group->first + group->count - 1};
         for (uint32_t i = 0; i < node->output_count; i++) {
             const uint32_t output = node->outputs[i];
             if (output != PM_NO_VALUE && plan->roots[output] == output)
@@ -183,7 +194,7 @@ static void set_lifetimes(layout *l)
 // 2^28 elements, a plan at most 2^24 lanes.
 static size_t task_bytes(const pm_plan *plan, const pm_task *task)
 {
-    size_t bytes = task->scratch_bytes + task->packed_bytes;
+    size_t bytes = scratch_bytes(plan, task) + task->packed_bytes;
     for (uint32_t i = 0; i < task->node->output_count; i++)
         if (task->node->outputs[i] != PM_NO_VALUE)
             bytes += value_bytes(plan, task->node->outputs[i]);
@@ -225,9 +236,10 @@ static pm_status check_total(const pm_plan *plan, size_t total)
 static size_t reserve_kept(pm_plan *plan)
 {
     const pm_graph *p = plan->program;
-    size_t total = 0, tree_levels = 0;
+    size_t total = 0;
+    plan->tree_slots = plan->most_threads > 1;
     for (uint32_t lanes = plan->training ? plan->max_lanes : 1; lanes > 1; lanes /= 2)
-        tree_levels++;
+        plan->tree_slots++;
 #define RESERVE(pointer, bytes)                                                                              \
     do {                                                                                                     \
         total += pm_align(bytes);                                                                            \
@@ -242,7 +254,7 @@ static size_t reserve_kept(pm_plan *plan)
     for (size_t i = 0; plan->training && i < p->param_count; i++)
         if (plan->gradient_values[i] == PM_NO_VALUE && !p->params[i].frozen)
             RESERVE(plan->gradients[i], p->params[i].count * sizeof(float));
-    RESERVE(plan->tree, tree_levels * plan->tree_count * sizeof(float));
+    RESERVE(plan->tree, plan->most_threads * plan->tree_slots * plan->tree_count * sizeof(float));
 #undef RESERVE
     return total;
 }
@@ -253,7 +265,7 @@ static size_t unshared_bytes(const pm_plan *plan)
     size_t total = 0;
     for (size_t t = 0; t < plan->task_count; t++) {
         const pm_node *node = plan->tasks[t].node;
-        total += pm_align(plan->tasks[t].scratch_bytes);
+        total += pm_align(scratch_bytes(plan, &plan->tasks[t]));
         for (uint32_t i = 0; i < node->output_count; i++)
             if (node->outputs[i] != PM_NO_VALUE && plan->places[node->outputs[i]] != PM_PLACE_KEPT)
                 total += pm_align(all_lanes_bytes(plan, node->outputs[i]));

@@ -88,7 +88,7 @@ pm_task_view pm_plan_task(const pm_plan *plan, size_t index)
                           .flops = pm_task_flops(task) * (task->is_shared ? 1 : plan->max_lanes),
                           .moved = view ? 0 : moved(plan, task),
                           .scratch_offset = task->scratch_bytes ? offset_of(plan, task->scratch) : 0,
-                          .scratch_bytes = task->scratch_bytes,
+                          .scratch_bytes = plan->lifetimes[plan->program->value_count + index].bytes,
                           .packed_offset = task->packed_bytes ? offset_of(plan, task->packed) : 0,
                           .packed_bytes = task->packed_bytes};
 }

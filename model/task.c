@@ -4,7 +4,7 @@
 #include <string.h>
 
 pm_status pm_task_make(pm_task *task, const pm_graph *program, const pm_node *node, bool sums_lanes,
-                       bool training, uint32_t max_lanes, pm_region *region)
+                       bool training, uint32_t max_lanes, uint32_t threads, pm_region *region)
 {
     const uint32_t inputs = node->input_count, outputs = node->output_count;
     const size_t pointer = sizeof(void *);
@@ -22,8 +22,8 @@ pm_status pm_task_make(pm_task *task, const pm_graph *program, const pm_node *no
                       .outputs = pm_region_alloc(region, outputs * pointer),
                       .input_stride = pm_region_alloc(region, inputs * sizeof(size_t)),
                       .output_stride = pm_region_alloc(region, outputs * sizeof(size_t)),
-                      .lane_inputs = pm_region_alloc(region, inputs * pointer),
-                      .lane_outputs = pm_region_alloc(region, outputs * pointer)};
+                      .lane_inputs = pm_region_alloc(region, (size_t)threads * inputs * pointer),
+                      .lane_outputs = pm_region_alloc(region, (size_t)threads * outputs * pointer)};
     if (!task->in || !task->out || !task->shared || !task->inputs || !task->outputs || !task->input_stride ||
         !task->output_stride || !task->lane_inputs || !task->lane_outputs)
         return pm_fail(PM_NO_MEMORY, "a task");
@@ -74,7 +74,7 @@ pm_status pm_task_fold(const pm_graph *program, const pm_node *node, pm_tensor *
     pm_status status =
         in && data ? pm_ok() : pm_fail(PM_NO_MEMORY, "a constant of %zu elements", output->count);
     if (status.code == PM_OK)
-        status = pm_task_make(&task, program, &bare, false, false, 1, region);
+        status = pm_task_make(&task, program, &bare, false, false, 1, 1, region);
     if (status.code != PM_OK)
         return status;
     task.node = node;

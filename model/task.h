@@ -22,6 +22,7 @@ struct pm_task {
     size_t scratch_bytes;
     size_t packed_bytes; // of frozen inputs in a layout of their own; inference only
     bool whole;          // run takes all lanes at once; else one a call
+    bool joins;          // and looks at all there are: what it makes is one for all
     bool alone;          // and wants all there are: each call reads much that is frozen
     size_t part;         // elements of output 0 that one call of a lane sum makes; 0: all
 
@@ -30,9 +31,10 @@ struct pm_task {
     const void **inputs; // memory of lane 0
     void **outputs;
     size_t *input_stride, *output_stride; // bytes from lane to lane; 0 when shared
-    const void **lane_inputs;             // where a call of one lane reads and writes
-    void **lane_outputs;
-    void *scratch;
+    const void **lane_inputs;             // (threads, inputs): where a thread's call reads
+    void **lane_outputs;                  // (threads, outputs): and writes
+    uint64_t lane_ns;                     // about what a lane takes
+    void *scratch;                        // (threads, scratch_bytes, aligned)
     float *packed;
 };
 
@@ -50,9 +52,9 @@ struct pm_call {
 };
 
 // The task of a program's node with everything set but what the operator's plan and the executor set; lists
-// live in region. sums_lanes: its output 0 is the sum over lanes.
+// live in region. sums_lanes: its output 0 is the sum over lanes. threads: that may run it at once.
 pm_status pm_task_make(pm_task *task, const pm_graph *program, const pm_node *node, bool sums_lanes,
-                       bool training, uint32_t max_lanes, pm_region *region) PM_CHECKED;
+                       bool training, uint32_t max_lanes, uint32_t threads, pm_region *region) PM_CHECKED;
 
 // Whether every input that is there is stacked.
 bool pm_task_is_stacked(const pm_task *task);

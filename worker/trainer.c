@@ -19,11 +19,19 @@ static pm_status open_plans(pm_trainer *t)
 {
     const pm_job *job = t->job;
     pm_loss loss = pm_job_softens(job) ? PM_LOSS_SOFT_CROSS_ENTROPY : job->loss;
-    pm_status status =
-        pm_plan_create_training_within(&t->training, t->graph, loss, job->batch / job->lanes, job->lanes,
-                                       job->batch, (size_t)job->cluster.worker_memory_mib << 20);
+    pm_status status = pm_threads_create(&t->threads, job->cluster.worker_threads);
+    pm_plan_options options = {.threads = job->cluster.worker_threads,
+                               .most_bytes = (size_t)job->cluster.worker_memory_mib << 20};
     if (status.code == PM_OK)
-        status = pm_plan_create_inference(&t->inference, t->graph, EVALUATION_ROWS);
+        status = pm_plan_create_training_with(&t->training, t->graph, loss, job->batch / job->lanes,
+                                              job->lanes, job->batch, &options);
+    if (status.code == PM_OK)
+        status = pm_plan_set_threads(t->training, t->threads);
+    options.most_bytes = 0;
+    if (status.code == PM_OK)
+        status = pm_plan_create_inference_with(&t->inference, t->graph, EVALUATION_ROWS, &options);
+    if (status.code == PM_OK)
+        status = pm_plan_set_threads(t->inference, t->threads);
     for (uint32_t i = 0; i < t->tables && status.code == PM_OK; i++)
         if (!t->widths[i])
             status = pm_plan_bind(t->inference, i, pm_plan_param(t->training, i));
@@ -97,6 +105,7 @@ void pm_trainer_close(pm_trainer *trainer)
     pm_dataset_destroy(&trainer->train);
     pm_plan_destroy(&trainer->inference);
     pm_plan_destroy(&trainer->training);
+    pm_threads_destroy(&trainer->threads);
     free(trainer->counts);
     free(trainer->frozen);
     for (uint32_t i = 0; trainer->whole && i < trainer->tables; i++)

@@ -11,6 +11,7 @@
 typedef struct pm_trainer {
     pm_job *job;
     pm_graph *graph;
+    pm_threads *threads;            // that both plans run on
     pm_plan *training, *inference;  // the inference plan reads the training plan's parameters
     pm_dataset *train, *validation; // validation is NULL when the job has none
     pm_augment *augment;            // NULL when the job has none

@@ -56,8 +56,8 @@ static void run(pm_plan *plan, const pm_graph *graph)
 static void plan_and_run(const pm_graph *graph)
 {
     pm_plan *plan = NULL;
-    if (pm_plan_create_inference_within(&plan, graph, ROWS, MOST_BYTES).code == PM_OK &&
-        is_small(plan, graph))
+    const pm_plan_options options = {.most_bytes = MOST_BYTES};
+    if (pm_plan_create_inference_with(&plan, graph, ROWS, &options).code == PM_OK && is_small(plan, graph))
         run(plan, graph);
     pm_plan_destroy(&plan);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The same bulk-synchronous job gives byte-identical weights for any number of workers and servers, embedded, as
-# processes and under mpirun, and after a resume from any version on another cluster.
+# processes and under mpirun, by workers of several threads, and after a resume from any version on another cluster.
 . "$(dirname "$0")/lib.sh"
 small_data 2048
 
@@ -28,6 +28,14 @@ for workers in 1 2 4; do
             agree "$name" "$store"
         done
     done
+done
+
+for threads in 2 3; do
+    small_job "$work/job.yaml" "$work/threads-$threads" 1 1
+    sed -i "s/workers: 1/workers: 1, worker_threads: $threads/" "$work/job.yaml"
+    grep -q worker_threads "$work/job.yaml" || fail "the job has no worker_threads"
+    timeout -k 5 120 "$PARAMILL" train "$work/job.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "threads"; }
+    agree "a worker of $threads threads" "$work/threads-$threads"
 done
 
 first=$work/embedded-1-1

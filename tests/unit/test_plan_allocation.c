@@ -124,14 +124,15 @@ Test(plan_allocation, a_plan_that_needs_too_much_memory_is_refused_with_its_node
 {
     pm_graph *graph = nets_cnn();
     pm_plan *plan = NULL;
-    pm_status status = pm_plan_create_inference_within(&plan, graph, 100, 1 << 17);
+    pm_status status =
+        pm_plan_create_inference_with(&plan, graph, 100, &(pm_plan_options){.most_bytes = 1 << 17});
     cr_assert_eq(status.code, PM_NO_MEMORY, "%s", status.message);
     cr_assert(strstr(status.message, "node conv1 (Conv) needs"), "%s", status.message);
     cr_assert_null(plan);
     // Nothing is reserved on the way to the refusal of what would take gigabytes.
-    status = pm_plan_create_inference_within(&plan, graph, 1 << 23, 1 << 30);
+    status = pm_plan_create_inference_with(&plan, graph, 1 << 23, &(pm_plan_options){.most_bytes = 1 << 30});
     cr_assert_eq(status.code, PM_NO_MEMORY, "%s", status.message);
-    NETS_OK(pm_plan_create_inference_within(&plan, graph, 1, 1 << 20));
+    NETS_OK(pm_plan_create_inference_with(&plan, graph, 1, &(pm_plan_options){.most_bytes = 1 << 20}));
     pm_plan_destroy(&plan);
     pm_graph_destroy(&graph);
 }

@@ -27,7 +27,8 @@ static pm_graph *deep(void)
 
 static pm_status make(pm_plan **plan, const pm_graph *graph, size_t most_bytes)
 {
-    return pm_plan_create_training_within(plan, graph, CE, ROWS, LANES, ROWS * LANES, most_bytes);
+    const pm_plan_options options = {.most_bytes = most_bytes};
+    return pm_plan_create_training_with(plan, graph, CE, ROWS, LANES, ROWS * LANES, &options);
 }
 
 static double run(pm_plan *plan, const pm_graph *graph)

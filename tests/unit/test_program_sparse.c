@@ -247,8 +247,8 @@ Test(program_sparse, ids_are_found_once_where_activations_are_made_again)
                     {.op = PM_OP_GEMM, .units = 150}, {.op = PM_OP_TANH}, {.op = PM_OP_GEMM, .units = 3}));
     pm_plan *kept = make_plan(graph, LANES), *again = NULL;
     float a[VOCABULARY * WIDTH], b[VOCABULARY * WIDTH];
-    NETS_OK(pm_plan_create_training_within(&again, graph, CE, ROWS, LANES, ROWS * LANES,
-                                           pm_plan_bytes(kept) - 1024));
+    NETS_OK(pm_plan_create_training_with(&again, graph, CE, ROWS, LANES, ROWS * LANES,
+                                         &(pm_plan_options){.most_bytes = pm_plan_bytes(kept) - 1024}));
     cr_assert_gt(pm_plan_segments(again), 1);
     cr_assert_eq(step_of(kept, graph, a), step_of(again, graph, b));
     cr_assert_arr_eq(a, b, sizeof a);
