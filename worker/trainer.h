@@ -21,6 +21,8 @@ typedef struct pm_trainer {
     pm_row_shape shape;
     uint64_t *counts; // floats of each table
     bool *frozen;     // of each table
+    uint32_t *widths; // floats of a row of each sparse table, 0 of a dense one
+    float **whole;    // of each sparse table, all rows, for validation; NULL of a dense one, or without
     uint32_t tables;
 } pm_trainer;
 
