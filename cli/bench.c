@@ -14,7 +14,8 @@ static const char USAGE[] =
     "usage: paramill bench model [--threads N] [--quick]\n"
     "measures the machine's limits (multiply-adds, memory), then the engine against them: matrix products,\n"
     "products of frozen weights, answers and training steps of a perceptron (784-512-256-10) and of a\n"
-    "convolutional net (two 3x3 convolutions of 32 and 64 channels with pools, 128, 10) on 28x28 images.\n"
+    "convolutional net (two 3x3 convolutions of 32 and 64 channels with pools, 128, 10) on 28x28 images, and\n"
+    "training steps of a DLRM (26 tables of 100,000 rows of 16, of which each row of data names one).\n"
     "Figures are medians; leave the machine idle meanwhile.\n"
     "  --threads N  threads of training, each with its part of the batch's lanes: a power of two [1]\n"
     "  --quick      fewer and shorter samples\n";
@@ -104,6 +105,8 @@ static pm_status run_all(pm_bench *bench)
         status = pm_bench_inference(bench);
     if (status.code == PM_OK)
         status = pm_bench_training(bench);
+    if (status.code == PM_OK)
+        status = pm_bench_dlrm(bench);
     return status;
 }
 
