@@ -61,14 +61,20 @@ static const cyaml_strval_t DECAYS[] = {
     {"matrices", PM_DECAY_MATRICES},
 };
 
+static const cyaml_strval_t PRECISIONS[] = {
+    {"f32", PM_PRECISION_F32},
+    {"bf16", PM_PRECISION_BF16},
+};
+
 static const cyaml_strval_t DATA_TYPES[] = {
     {"idx", PM_DATA_IDX},
     {"text", PM_DATA_TEXT},
 };
 
 static const cyaml_strval_t QUALITIES[] = {
-    {"accuracy", PM_QUALITY_ACCURACY}, {"top_5", PM_QUALITY_TOP_5}, {"auc", PM_QUALITY_AUC},
-    {"log_loss", PM_QUALITY_LOG_LOSS}, {"f1", PM_QUALITY_F1},       {"rmse", PM_QUALITY_RMSE},
+    {"accuracy", PM_QUALITY_ACCURACY}, {"top_2", PM_QUALITY_TOP_2},   {"top_3", PM_QUALITY_TOP_3},
+    {"top_5", PM_QUALITY_TOP_5},       {"top_10", PM_QUALITY_TOP_10}, {"auc", PM_QUALITY_AUC},
+    {"log_loss", PM_QUALITY_LOG_LOSS}, {"f1", PM_QUALITY_F1},         {"rmse", PM_QUALITY_RMSE},
 };
 
 static const cyaml_strval_t AUGMENTS[] = {
@@ -249,6 +255,7 @@ static const cyaml_schema_field_t JOB_FIELDS[] = {
     CYAML_FIELD_SEQUENCE_COUNT("metrics", OPTIONAL | CYAML_FLAG_POINTER, pm_job, metrics, metric_count,
                                &QUALITY, 1, PM_QUALITIES_MAX),
     CYAML_FIELD_MAPPING("optimizer", REQUIRED, pm_job, optimizer, OPTIMIZER_FIELDS),
+    WORD("precision", OPTIONAL, pm_job, precision, PRECISIONS),
     UINT("batch", REQUIRED, pm_job, batch),
     UINT("lanes", REQUIRED, pm_job, lanes),
     UINT("epochs", REQUIRED, pm_job, epochs),

@@ -26,6 +26,7 @@
 //   metrics: [accuracy, top_5, f1]                      # optional; also auc, log_loss, rmse
 //   label_smoothing: 0.1                                # optional, as class_weights: [1, 2, …]
 //   optimizer: {kind: adam, learning_rate: 0.001}
+//   precision: f32                                      # or bf16
 //   batch: 128                                          # rows of one step, all lanes together
 //   lanes: 8
 //   epochs: 3
@@ -114,7 +115,10 @@ typedef enum pm_loss {
 // core/quality.h says what each is.
 typedef enum pm_quality {
     PM_QUALITY_ACCURACY,
+    PM_QUALITY_TOP_2,
+    PM_QUALITY_TOP_3,
     PM_QUALITY_TOP_5,
+    PM_QUALITY_TOP_10,
     PM_QUALITY_AUC,
     PM_QUALITY_LOG_LOSS,
     PM_QUALITY_F1,
@@ -138,6 +142,11 @@ typedef struct pm_job_model {
                    // from the model's input alone
     uint32_t sparse_count;
 } pm_job_model;
+
+// Of training: in bf16 the operands of convolutions and of products with a matrix are rounded to bfloat16 and
+// summed in float32; everything else, the parameters, their gradients and the optimizer is float32, as is
+// validation.
+typedef enum pm_precision { PM_PRECISION_F32, PM_PRECISION_BF16 } pm_precision;
 
 typedef enum pm_data_type { PM_DATA_IDX, PM_DATA_TEXT } pm_data_type;
 
@@ -242,8 +251,9 @@ typedef struct pm_job {
     pm_quality *metrics; // metric_count, of the validation data
     uint32_t metric_count;
     pm_job_optimizer optimizer;
-    uint32_t batch; // divisible by lanes
-    uint32_t lanes; // power of two, at most PM_MAX_LANES
+    pm_precision precision; // [f32]
+    uint32_t batch;         // divisible by lanes
+    uint32_t lanes;         // power of two, at most PM_MAX_LANES
     uint32_t epochs;
     uint32_t steps_per_epoch; // [as many as go through all rows once]
     uint32_t

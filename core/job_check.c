@@ -187,7 +187,10 @@ static pm_status check_metrics(const pm_job *job)
         RANKING = 1 << PM_LOSS_BPR
     };
     static const unsigned losses[] = {[PM_QUALITY_ACCURACY] = CLASSES | BINARY | RANKING,
+                                      [PM_QUALITY_TOP_2] = CLASSES | RANKING,
+                                      [PM_QUALITY_TOP_3] = CLASSES | RANKING,
                                       [PM_QUALITY_TOP_5] = CLASSES | RANKING,
+                                      [PM_QUALITY_TOP_10] = CLASSES | RANKING,
                                       [PM_QUALITY_AUC] = CLASSES | BINARY,
                                       [PM_QUALITY_LOG_LOSS] = CLASSES | BINARY,
                                       [PM_QUALITY_F1] = CLASSES | BINARY,

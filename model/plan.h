@@ -21,10 +21,16 @@ typedef struct pm_plan pm_plan;
 typedef struct pm_plan_options {
     size_t most_bytes; // of memory for buffers; 0: what the machine has
     uint32_t threads;  // that it may run on at most (pm_plan_set_threads); 0: 1
+    // Of training. In bf16 Gemm and Conv, and what their gradients are made of, round their operands
+    // (model/kernels.h) and sum in float32; everything else is float32. PM_INVALID where the graph has
+    // neither.
+    pm_precision precision;
 } pm_plan_options;
 
-// "avx512+blis-skx": the kernels of this process; a job records it and refuses a mix.
-const char *pm_kernel_set(void);
+// "avx512+blis-skx": the kernels of this process in training of that precision; a job records it and refuses
+// a mix. "avx512bf16+blis-skx" of one in bf16 where the CPU has the instruction for it, which differs from
+// the others where sums are subnormal.
+const char *pm_kernel_set(pm_precision precision);
 
 // A plan that needs more memory than the machine has is refused before anything is reserved: PM_NO_MEMORY
 // names the node that needs the most.

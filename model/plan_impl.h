@@ -34,6 +34,7 @@ struct pm_plan {
     const pm_tensor *given; // of an evaluation: its inputs, while the plan is made
     bool training;
     pm_loss loss;
+    pm_precision precision; // of training
     uint32_t rows_per_lane, max_lanes;
     uint32_t row_losses; // 1, or one for each place
     uint32_t most_threads;

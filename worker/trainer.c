@@ -21,6 +21,7 @@ static pm_status open_plans(pm_trainer *t)
     pm_loss loss = pm_job_softens(job) ? PM_LOSS_SOFT_CROSS_ENTROPY : job->loss;
     pm_status status = pm_threads_create(&t->threads, job->cluster.worker_threads);
     pm_plan_options options = {.threads = job->cluster.worker_threads,
+                               .precision = job->precision,
                                .most_bytes = (size_t)job->cluster.worker_memory_mib << 20};
     if (status.code == PM_OK)
         status = pm_plan_create_training_with(&t->training, t->graph, loss, job->batch / job->lanes,

@@ -478,7 +478,8 @@ static pm_status join(worker *w)
     pm_member_options member = {.role = PARAMILL__ROLE__ROLE_WORKER,
                                 .coordinator = o->coordinator,
                                 .host = o->host,
-                                .kernel_set = pm_kernel_set(),
+                                .kernel_set = pm_kernel_set(PM_PRECISION_F32),
+                                .kernel_set_bf16 = pm_kernel_set(PM_PRECISION_BF16),
                                 .absent_ms = o->absent_ms,
                                 .clock = o->clock,
                                 .log = o->log};
