@@ -104,6 +104,40 @@ static bool update_rows(pm_shard *shard, shard_slice *slice)
     return true;
 }
 
+static void apply(const pm_shard *shard, const shard_slice *slice, const pm_update *u)
+{
+    const pm_table_spec *table = &shard->tables[slice->place->table];
+    const pm_job_optimizer *optimizer = &shard->job->optimizer;
+    if (table->statistic)
+        pm_statistic_apply(table->momentum, shard->lanes, u);
+    else
+        pm_optimizer_apply(optimizer,
+                           table->rate * pm_optimizer_rate(optimizer, slice->clock, shard->steps.total),
+                           slice->clock, u);
+}
+
+// The update of what the last two nodes are the halves of: their sum is made a piece at a time and goes
+// through no memory but the nearest.
+static void apply_halves(const pm_shard *shard, const shard_slice *slice, const pm_update *u)
+{
+    enum { PIECE = 2048 };
+    const float *left = slice->nodes[2]->data, *right = slice->nodes[3]->data;
+    float sum[PIECE];
+    for (size_t first = 0; first < u->count; first += PIECE) {
+        const size_t left_over = u->count - first;
+        pm_update piece = {.count = left_over < PIECE ? left_over : PIECE,
+                           .decays = u->decays,
+                           .gradient = sum,
+                           .from = u->from + first,
+                           .to = u->to + first};
+        for (uint32_t i = 0; i < slice->moment_count; i++)
+            piece.moments[i] = u->moments[i] + first;
+        add(sum, left + first, right + first, piece.count);
+        apply(shard, slice, &piece);
+    }
+}
+
+// To the next clock, when the root is there, or both of its halves.
 static bool update(pm_shard *shard, shard_slice *slice)
 {
     if (slice->frozen) {
@@ -117,28 +151,42 @@ static bool update(pm_shard *shard, shard_slice *slice)
     pm_buffer *next = next_values(shard, slice);
     if (!next)
         return false;
-    const pm_table_spec *table = &shard->tables[slice->place->table];
+    const bool whole = pm_lane_set_has(&slice->in, 1);
     pm_update u = {.count = slice->place->count,
-                   .decays = table->decays,
-                   .gradient = slice->nodes[1]->data,
+                   .decays = shard->tables[slice->place->table].decays,
+                   .gradient = whole ? slice->nodes[1]->data : NULL,
                    .from = slice->values->data,
                    .to = next->data};
     for (uint32_t i = 0; i < slice->moment_count; i++)
         u.moments[i] = slice->moments[i]->data;
-    const pm_job_optimizer *optimizer = &shard->job->optimizer;
-    if (table->statistic)
-        pm_statistic_apply(table->momentum, shard->lanes, &u);
+    if (whole)
+        apply(shard, slice, &u);
     else
-        pm_optimizer_apply(optimizer,
-                           table->rate * pm_optimizer_rate(optimizer, slice->clock, shard->steps.total),
-                           slice->clock, &u);
+        apply_halves(shard, slice, &u);
     pm_buffer_unref(&slice->previous);
     slice->previous = slice->values;
     slice->values = next;
     slice->clock++;
     shard->stats.updates++;
-    drop_node(slice, 1);
+    for (uint32_t node = 1; node <= (whole ? 1 : 3); node++)
+        drop_node(slice, node);
     return true;
+}
+
+// Replaces siblings by their parent from node on up, as far as they are there. Returns where that ends: 1
+// when the next clock can be made. The root of values is left to the update.
+static uint32_t climb(pm_shard *shard, shard_slice *slice, uint32_t node, bool *enough)
+{
+    const bool sums_late = !slice->width && !slice->frozen;
+    while (node > 1 && pm_lane_set_has(&slice->in, node ^ 1)) {
+        if (node / 2 == 1 && sums_late)
+            return 1;
+        *enough = combine(shard, slice, node / 2);
+        if (!*enough)
+            return node;
+        node /= 2;
+    }
+    return node;
 }
 
 pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum, pm_buffer *ids,
@@ -155,15 +203,16 @@ pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_bu
         slice->node_ids[node] = ids ? pm_buffer_ref(ids) : NULL;
     pm_lane_set_put(&slice->in, node);
     bool enough = true;
-    for (; enough && node > 1 && pm_lane_set_has(&slice->in, node ^ 1); node = enough ? node / 2 : node)
-        enough = combine(shard, slice, node / 2);
-    if (enough && node == 1) {
+    const uint32_t top = climb(shard, slice, node, &enough);
+    if (enough && top == 1) {
         enough = update(shard, slice);
         *arrival = ARRIVAL_LAST;
     }
     if (enough)
         return pm_ok();
-    drop_node(slice, node); // as if it had been lost on its way: its senders ask again
+    drop_node(slice, top); // as if it had been lost on its way: its senders ask again
+    if (top == 1)
+        drop_node(slice, 2);
     return pm_fail(PM_UNAVAILABLE, "no memory to add table %u slice %u", slice->place->table,
                    slice->place->slice);
 }

@@ -137,12 +137,24 @@ static void read_lane(pm_trainer *t, uint64_t clock, uint32_t lane, size_t first
         pm_targets_soften(t->targets, clock, lane, rows, (float *)targets + first * t->shape.outputs);
 }
 
+void pm_trainer_read(pm_trainer *trainer, uint64_t clock, pm_block block)
+{
+    const uint32_t lane_rows = trainer->sampler.rows_per_lane;
+    const pm_block there = trainer->read_block;
+    if (trainer->has_read && trainer->read_clock == clock && there.first == block.first &&
+        there.count == block.count)
+        return;
+    for (uint32_t i = 0; i < block.count; i++)
+        read_lane(trainer, clock, block.first + i, i * lane_rows);
+    trainer->has_read = true;
+    trainer->read_clock = clock;
+    trainer->read_block = block;
+}
+
 pm_status pm_trainer_step(pm_trainer *trainer, uint64_t clock, pm_block block, const pm_step_hooks *hooks,
                           pm_step *step)
 {
-    const uint32_t lane_rows = trainer->sampler.rows_per_lane;
-    for (uint32_t i = 0; i < block.count; i++)
-        read_lane(trainer, clock, block.first + i, i * lane_rows);
+    pm_trainer_read(trainer, clock, block);
     *step = (pm_step){.seed = trainer->job->seed,
                       .step = clock,
                       .first_lane = block.first,

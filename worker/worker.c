@@ -330,7 +330,7 @@ static pm_status work_block(worker *w)
 // ---- an epoch of the job: from a RUN directive to the next rollback or the end ----
 
 // The first leased block whose lanes are not all done in this step; false when there is none.
-static bool next_block(worker *w, const pm_lane_set *done)
+static bool next_block(const worker *w, const pm_lane_set *done, pm_block *next)
 {
     const Paramill__Directive *d = current(w);
     uint32_t lanes = w->trainer.job->lanes;
@@ -338,10 +338,19 @@ static bool next_block(worker *w, const pm_lane_set *done)
         pm_block block = {d->leases[i]->first, d->leases[i]->count};
         if (!pm_block_valid(block, lanes) || pm_lane_set_covers(done, pm_block_node(block, lanes)))
             continue;
-        w->block = block;
+        *next = block;
         return true;
     }
     return false;
+}
+
+// While the next parameters are on their way.
+static void read_ahead(worker *w)
+{
+    const pm_lane_set none = {{0}};
+    pm_block block;
+    if (w->clock + 1 < current(w)->total_steps && next_block(w, &none, &block))
+        pm_trainer_read(&w->trainer, w->clock + 1, block);
 }
 
 static pm_status begin(worker *w, uint64_t clock)
@@ -366,7 +375,7 @@ static pm_status work_clock(worker *w, uint64_t epoch, bool *idle)
         pm_status status = pm_ok();
         if (pm_exchange_is_stale(w->exchange, &other))
             return pm_fail(PM_STALE, "the job went on");
-        if (next_block(w, &done)) {
+        if (next_block(w, &done, &w->block)) {
             status = work_block(w);
             pm_lane_set_put(&done, pm_block_node(w->block, w->trainer.job->lanes));
         } else if (current(w)->n_leases == 0) {
@@ -375,6 +384,7 @@ static pm_status work_clock(worker *w, uint64_t epoch, bool *idle)
         } else if (w->clock >= current(w)->total_steps || pm_exchange_done(w->exchange, w->clock + 1)) {
             return pm_ok();
         } else {
+            read_ahead(w);
             status = turn(w);
         }
         if (status.code != PM_OK)
