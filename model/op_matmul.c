@@ -6,8 +6,12 @@
 #include <inttypes.h>
 #include <string.h>
 
-// Floats of a product that a lane sum makes at a time, so that the levels of the tree stay in cache.
-enum { GEMM_CHUNK = 1 << 15 };
+// Floats of a product that a lane sum makes at a time, so that the levels of the tree stay in cache, and rows
+// at least, so that packing the other operand for each chunk costs little beside the product.
+enum { CHUNK = 1 << 16, CHUNK_ROWS = 64 };
+
+// In training products narrower than this part of a panel are left to BLIS.
+enum { NARROW = 4 };
 
 static const pm_attribute_spec GEMM[] = {{"alpha", PM_ATTRIBUTE_FLOAT},
                                          {"beta", PM_ATTRIBUTE_FLOAT},
@@ -97,9 +101,9 @@ static pm_status plan_gemm(pm_task *task)
     const bool one_addend = p->c == ADDEND_NONE || (task->shared[2] && p->c <= ADDEND_ROW);
     task->whole = !task->shared[0] && task->shared[1] && !p->transpose_a && one_addend;
     task->detail = p;
-    const size_t chunk = p->n < GEMM_CHUNK ? GEMM_CHUNK / (p->n ? p->n : 1) : 1;
-    task->part = (chunk < p->m ? chunk : p->m) * p->n;
-    p->panels = !task->training && task->whole;
+    const size_t rows = p->n < CHUNK / CHUNK_ROWS ? CHUNK / (p->n ? p->n : 1) : CHUNK_ROWS;
+    task->part = (rows < p->m ? rows : p->m) * p->n;
+    p->panels = task->whole && (!task->training || p->n >= task->kernels->panel / NARROW);
     p->relu = flag(task->node, "relu");
     p->ends_with_row = p->panels && p->k > 0 && p->c == ADDEND_ROW && p->alpha == 1 && p->beta == 1;
     p->ends_with_relu =
@@ -108,7 +112,7 @@ static pm_status plan_gemm(pm_task *task)
         return pm_ok();
     const size_t panel_bytes = p->k * task->kernels->panel * sizeof(float);
     task->alone = true;
-    task->packed_bytes = panel_count(task, p) * panel_bytes;
+    task->packed_bytes = task->training ? 0 : panel_count(task, p) * panel_bytes;
     task->scratch_bytes = panel_bytes + (p->k + task->max_lanes * p->m) * sizeof(size_t);
     return pm_ok();
 }
