@@ -13,8 +13,9 @@
 static const char USAGE[] =
     "usage: paramill bench model [--threads N] [--quick]\n"
     "measures the machine's limits (multiply-adds, memory), then the engine against them: matrix products,\n"
-    "products of frozen weights, answers and training steps of a perceptron (784-512-256-10) and of a\n"
-    "convolutional net (two 3x3 convolutions of 32 and 64 channels with pools, 128, 10) on 28x28 images, "
+    "products of frozen weights, answers and training steps (f32, bf16) of a perceptron (784-512-256-10), "
+    "of\n"
+    "a convolutional net (two 3x3 convolutions of 32 and 64 channels with pools, 128, 10) on 28x28 images, "
     "and\n"
     "of a GPT (4 blocks of 4 heads, 128 wide, a context of 64 of 65 characters).\n"
     "Figures are medians; leave the machine idle meanwhile.\n"
@@ -98,7 +99,7 @@ pm_status pm_bench_best(const pm_bench *bench, pm_bench_run run, void *ctx, doub
 
 static pm_status run_all(pm_bench *bench)
 {
-    printf("kernels %s\n", pm_kernel_set());
+    printf("kernels %s\n", pm_kernel_set(PM_PRECISION_BF16));
     pm_status status = pm_bench_limits(bench);
     if (status.code == PM_OK)
         status = pm_bench_products(bench);

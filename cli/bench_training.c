@@ -15,6 +15,7 @@ enum { STEPS = 4, SPINS = 4096 };
 
 typedef struct fleet {
     const pm_bench_model *model;
+    pm_precision precision;
     uint32_t threads;
     pm_plan **plans;                 // (threads): a lane each
     float **values[2];               // (params), of an even and of an odd step
@@ -110,8 +111,9 @@ static pm_status fill_plan(fleet *f, uint32_t index)
 {
     const pm_bench_model *model = f->model;
     const uint32_t rows = model->batch / f->threads;
-    pm_status status = pm_plan_create_training(&f->plans[index], model->graph, PM_LOSS_SOFTMAX_CROSS_ENTROPY,
-                                               rows, 1, model->batch);
+    pm_status status =
+        pm_plan_create_training_with(&f->plans[index], model->graph, PM_LOSS_SOFTMAX_CROSS_ENTROPY, rows, 1,
+                                     model->batch, &(pm_plan_options){.precision = f->precision});
     if (status.code != PM_OK)
         return status;
     const size_t count = rows * pm_graph_input_count(model->graph);
@@ -159,29 +161,46 @@ static void release(fleet *f)
     free(f->statuses);
 }
 
-static pm_status train(const pm_bench *bench, const pm_bench_model *model, uint32_t threads)
+// *seconds: of a step.
+static pm_status measure(const pm_bench *bench, const pm_bench_model *model, uint32_t threads,
+                         pm_precision precision, double *seconds)
 {
     const size_t params = pm_graph_param_count(model->graph);
     fleet f = {.model = model,
+               .precision = precision,
                .threads = threads,
                .plans = calloc(threads, sizeof(pm_plan *)),
                .values = {calloc(params, sizeof(float *)), calloc(params, sizeof(float *))},
                .moments = {calloc(params, sizeof(float *)), calloc(params, sizeof(float *))},
                .statuses = calloc(threads, sizeof(pm_status))};
-    double seconds = 1;
     pm_status status = pm_fail(PM_NO_MEMORY, "training of %zu parameters", params);
     if (f.plans && f.values[0] && f.values[1] && f.moments[0] && f.moments[1] && f.statuses)
         status = make_values(&f);
     for (uint32_t i = 0; i < threads && status.code == PM_OK; i++)
         status = fill_plan(&f, i);
     if (status.code == PM_OK)
-        status = pm_bench_median(bench, run_steps, &f, &seconds);
-    const double rows = STEPS * model->batch / seconds, rate = rows * model->training_operations;
-    if (status.code == PM_OK)
-        printf("training %s batch %u threads %u: %.1f us, %.0f %s/s, %.1f GFLOP/s, %.2f of multiply-adds\n",
-               model->name, model->batch, threads, seconds / STEPS * 1e6, rows * model->places, model->unit,
-               rate * 1e-9, rate / (threads == 1 ? bench->multiply_adds : bench->multiply_adds_all));
+        status = pm_bench_median(bench, run_steps, &f, seconds);
+    *seconds /= STEPS;
     release(&f);
+    return status;
+}
+
+static pm_status train(const pm_bench *bench, const pm_bench_model *model, uint32_t threads)
+{
+    static const char *const names[] = {[PM_PRECISION_F32] = "f32", [PM_PRECISION_BF16] = "bf16"};
+    double seconds[2] = {1, 1};
+    pm_status status = pm_ok();
+    for (pm_precision p = PM_PRECISION_F32; p <= PM_PRECISION_BF16 && status.code == PM_OK; p++) {
+        status = measure(bench, model, threads, p, &seconds[p]);
+        const double rows = model->batch / seconds[p], rate = rows * model->training_operations;
+        if (status.code == PM_OK)
+            printf("training %s batch %u threads %u %s: %.1f us, %.0f %s/s, %.1f GFLOP/s, %.2f of "
+                   "multiply-adds, %.2f of f32\n",
+                   model->name, model->batch, threads, names[p], seconds[p] * 1e6, rows * model->places,
+                   model->unit, rate * 1e-9,
+                   rate / (threads == 1 ? bench->multiply_adds : bench->multiply_adds_all),
+                   seconds[PM_PRECISION_F32] / seconds[p]);
+    }
     return status;
 }
 

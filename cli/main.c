@@ -79,7 +79,8 @@ int main(int argc, char **argv)
         printf("paramill %s\n", PM_VERSION);
         return 0;
     }
-    (void)pm_kernel_set(); // chooses the kernels, by way of the environment: before any thread
+    (void)pm_kernel_set(
+        PM_PRECISION_F32); // chooses the kernels, by way of the environment: before any thread
     for (size_t i = 0; i < sizeof COMMANDS / sizeof COMMANDS[0]; i++)
         if (!strcmp(argv[1], COMMANDS[i].name))
             return COMMANDS[i].run(argc - 1, argv + 1);

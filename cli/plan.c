@@ -36,6 +36,7 @@ typedef struct source {
     pm_job *job; // NULL: an ONNX file
     pm_graph *graph;
     pm_loss loss;
+    pm_precision precision;
     uint32_t rows, lanes;
     uint32_t memory_mib; // of a training step; 0: what the machine has
     uint32_t threads;
@@ -70,6 +71,7 @@ static pm_status read_source(source *s, const arguments *a)
     if (status.code != PM_OK)
         return status;
     s->loss = s->job->loss;
+    s->precision = s->job->precision;
     s->lanes = a->training ? s->job->lanes : 1;
     s->rows = s->job->batch;
     s->memory_mib = s->job->cluster.worker_memory_mib;
@@ -80,7 +82,8 @@ static pm_status read_source(source *s, const arguments *a)
 static pm_status make_plan(pm_plan **plan, const source *s, bool training)
 {
     const pm_plan_options options = {.most_bytes = training ? (size_t)s->memory_mib << 20 : 0,
-                                     .threads = s->threads};
+                                     .threads = s->threads,
+                                     .precision = s->precision};
     if (!training)
         return pm_plan_create_inference_with(plan, s->graph, s->rows, &options);
     if (s->rows % s->lanes != 0)
@@ -113,8 +116,11 @@ static pm_status show(const arguments *a)
                 .training = a->training, .rows = s.rows, .lanes = s.lanes, .repetitions = REPETITIONS},
             &median_ns);
     snprintf(title, sizeof title, "%s: %s, %u rows in %u %s, kernels %s", a->model,
-             a->training ? "training step" : "inference", s.rows, a->training ? s.lanes : s.rows,
-             a->training && s.lanes == 1 ? "lane" : "lanes", pm_kernel_set());
+             !a->training                       ? "inference"
+             : s.precision == PM_PRECISION_BF16 ? "training step in bf16"
+                                                : "training step in f32",
+             s.rows, a->training ? s.lanes : s.rows, a->training && s.lanes == 1 ? "lane" : "lanes",
+             pm_kernel_set(a->training ? s.precision : PM_PRECISION_F32));
     const pm_plan_report report = {
         .plan = plan, .title = title, .median_ns = median_ns, .repetitions = REPETITIONS};
     if (status.code == PM_OK)

@@ -83,6 +83,8 @@ static void print_tasks(const pm_plan_report *r, const totals *sum, FILE *stream
             fputs("  alias", stream);
         if (task.once)
             fputs("  once", stream);
+        if (task.pairs)
+            fputs("  bf16", stream);
         if (r->median_ns && !task.view) {
             const double ns = (double)r->median_ns[i];
             fprintf(stream, "  %.1f us  %.1f %%", ns / 1e3,

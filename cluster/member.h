@@ -26,10 +26,10 @@ typedef struct pm_member_options {
     const char *const
         *endpoints; // where others reach this member: server: one a shard; checkpoint: one; worker: none
     uint32_t endpoint_count;
-    const char *kernel_set;   // NULL unless a worker
-    const char *code_version; // NULL: left empty
-    uint32_t heartbeat_ms;    // until a directive says otherwise; 0: 200
-    uint32_t absent_ms;       // 0: 60000
+    const char *kernel_set, *kernel_set_bf16; // by the job's precision; NULL unless a worker
+    const char *code_version;                 // NULL: left empty
+    uint32_t heartbeat_ms;                    // until a directive says otherwise; 0: 200
+    uint32_t absent_ms;                       // 0: 60000
     pm_clock clock;
     pm_log log;
 } pm_member_options;

@@ -18,7 +18,7 @@ typedef struct report {
 
 struct pm_membership {
     Paramill__Role role;
-    char *coordinator, *name, *host, *kernel_set, *code_version;
+    char *coordinator, *name, *host, *kernel_set, *kernel_set_bf16, *code_version;
     char **endpoints;
     uint32_t endpoint_count, pid, heartbeat_ms, absent_ms;
     pm_outbox outbox;
@@ -41,9 +41,11 @@ static bool copy_strings(pm_membership *m, const pm_membership_options *o)
     m->name = strdup(o->name);
     m->host = strdup(o->host);
     m->kernel_set = strdup(member->kernel_set ? member->kernel_set : "");
+    m->kernel_set_bf16 = strdup(member->kernel_set_bf16 ? member->kernel_set_bf16 : "");
     m->code_version = strdup(member->code_version ? member->code_version : "");
     m->endpoints = calloc((size_t)member->endpoint_count + 1, sizeof *m->endpoints);
-    bool good = m->coordinator && m->name && m->host && m->kernel_set && m->code_version && m->endpoints;
+    bool good = m->coordinator && m->name && m->host && m->kernel_set && m->kernel_set_bf16 &&
+                m->code_version && m->endpoints;
     for (uint32_t i = 0; good && i < member->endpoint_count; i++) {
         m->endpoints[i] = strdup(member->endpoints[i]);
         good = m->endpoints[i] != NULL;
@@ -90,6 +92,7 @@ void pm_membership_destroy(pm_membership **membership)
     free(m->name);
     free(m->host);
     free(m->kernel_set);
+    free(m->kernel_set_bf16);
     free(m->code_version);
     pm_message_clear(&m->newest);
     pm_outbox_free(&m->outbox);
@@ -113,6 +116,7 @@ static void say_hello(pm_membership *m)
     hello->host = pm_proto_string(m->host);
     hello->pid = m->pid;
     hello->kernel_set = pm_proto_string(m->kernel_set);
+    hello->kernel_set_bf16 = pm_proto_string(m->kernel_set_bf16);
     hello->code_version = pm_proto_string(m->code_version);
     hello->endpoints = calloc((size_t)m->endpoint_count + 1, sizeof *hello->endpoints);
     for (uint32_t i = 0; hello->endpoints && i < m->endpoint_count; i++)

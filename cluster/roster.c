@@ -109,6 +109,12 @@ static uint32_t endpoints_of(const pm_roster *r, Paramill__Role role)
                                                : role == PARAMILL__ROLE__ROLE_CHECKPOINT;
 }
 
+// The worker's, for the job.
+static const char *kernel_set_of(const pm_roster *r, const Paramill__Hello *hello)
+{
+    return r->job->precision == PM_PRECISION_BF16 ? hello->kernel_set_bf16 : hello->kernel_set;
+}
+
 static pm_status check_hello(const pm_roster *r, const Paramill__Hello *hello)
 {
     if (hello->role < PARAMILL__ROLE__ROLE_SERVER || hello->role > PARAMILL__ROLE__ROLE_CHECKPOINT)
@@ -123,10 +129,10 @@ static pm_status check_hello(const pm_roster *r, const Paramill__Hello *hello)
         if (!is_sound(hello->endpoints[i]))
             return pm_fail(PM_INVALID, "an endpoint is 1 to %d printable characters", NAME_MAX_BYTES);
     if (hello->role == PARAMILL__ROLE__ROLE_WORKER && r->kernel_set &&
-        strcmp(r->kernel_set, hello->kernel_set) != 0)
+        strcmp(r->kernel_set, kernel_set_of(r, hello)) != 0)
         return pm_fail(PM_INVALID,
                        "the job runs with kernel set %s, this worker has %.64s; results would differ",
-                       r->kernel_set, hello->kernel_set);
+                       r->kernel_set, kernel_set_of(r, hello));
     return pm_ok();
 }
 
@@ -173,7 +179,7 @@ static pm_status take_place(pm_roster *r, place *p, const Paramill__Hello *hello
         p->endpoint_count++;
     }
     if (hello->role == PARAMILL__ROLE__ROLE_WORKER && !r->kernel_set)
-        r->kernel_set = strdup(hello->kernel_set);
+        r->kernel_set = strdup(kernel_set_of(r, hello));
     if (enough)
         return pm_ok();
     clear_place(p);

@@ -20,7 +20,7 @@ typedef struct kernel_set {
     cntx_t *large_context; // for large fixed shapes, and rows of many columns
     arch_t large;
     bool generic_on_avx2;
-    char name[64];
+    char names[2][64]; // by precision
 } kernel_set;
 
 static kernel_set set; // written once by choose(), read-only afterwards
@@ -72,15 +72,18 @@ static void choose_contexts(const char *vectors)
 
 static void choose(void)
 {
-    const char *vectors = pm_kernels_get()->name;
-    choose_contexts(vectors);
-    snprintf(set.name, sizeof set.name, "%s+blis-%s", vectors, bli_arch_string(set.large));
+    const pm_kernels *kernels = pm_kernels_get();
+    const char *blis;
+    choose_contexts(kernels->base);
+    blis = bli_arch_string(set.large);
+    snprintf(set.names[PM_PRECISION_F32], sizeof set.names[0], "%s+blis-%s", kernels->base, blis);
+    snprintf(set.names[PM_PRECISION_BF16], sizeof set.names[0], "%s+blis-%s", kernels->name, blis);
 }
 
-const char *pm_kernel_set(void)
+const char *pm_kernel_set(pm_precision precision)
 {
     (void)pthread_once(&once, choose);
-    return set.name;
+    return set.names[precision];
 }
 
 pm_status pm_blas_check(void)

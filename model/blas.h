@@ -3,6 +3,7 @@
 // order within the set's blocks of k, whatever the other extents, so a row of a product has the same bits
 // alone and inside any batch; BLIS's small-matrix path breaks that and is used only for shapes that never
 // change.
+#include "core/job.h"
 #include "core/status.h"
 
 #include <stdbool.h>
@@ -29,5 +30,5 @@ void pm_product_run(const pm_product *product);
 // time.
 pm_status pm_blas_check(void) PM_CHECKED;
 
-// The name of the kernel set, "avx512+blis-haswell": bits are those of one set. For ever valid.
-const char *pm_kernel_set(void);
+// See model/plan.h.
+const char *pm_kernel_set(pm_precision precision);

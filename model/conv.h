@@ -11,6 +11,7 @@ typedef struct pm_conv {
     const float *packed;   // weight as pm_conv_channels_pack leaves it; NULL: not packed
     const float *bias;     // (out_channels); NULL: none
     bool relu;             // the rectifier over the forward pass's y
+    bool pairs;            // by channels, forward, not packed: operands are rounded to bfloat16
     const pm_window *pool; // by channels: the largest of whole windows over that, side by side; NULL: no pool
     float *y;              // (images, outputs) or pooled; for a gradient what it is of
     int32_t *where;        // as y: the index in its plane of each largest; NULL when not wanted
@@ -33,7 +34,8 @@ size_t pm_conv_channels_packed(const pm_kernels *kernels, const pm_window *w);
 void pm_conv_channels_pack(const pm_kernels *kernels, const pm_window *w, const float *weight, float *packed);
 
 // Bytes of scratch for each pass.
-size_t pm_conv_channels_bytes(const pm_kernels *kernels, const pm_window *w, const pm_window *pool);
+size_t pm_conv_channels_bytes(const pm_kernels *kernels, const pm_window *w, const pm_window *pool,
+                              bool pairs);
 size_t pm_conv_channels_input_bytes(const pm_kernels *kernels, const pm_window *w);
 size_t pm_conv_channels_weight_bytes(const pm_kernels *kernels, const pm_window *w);
 
@@ -42,6 +44,13 @@ void pm_conv_channels_input(const pm_kernels *kernels, const pm_conv *c); // whe
 
 // dy (images, outputs)
 void pm_conv_channels_weight(const pm_kernels *kernels, const pm_conv *c, const float *dy);
+
+// --- gradients of operands rounded to bfloat16: any window (conv_pairs.c)
+
+size_t pm_conv_pairs_input_bytes(const pm_kernels *kernels, const pm_window *w);
+size_t pm_conv_pairs_weight_bytes(const pm_kernels *kernels, const pm_window *w);
+void pm_conv_pairs_input(const pm_kernels *kernels, const pm_conv *c);
+void pm_conv_pairs_weight(const pm_kernels *kernels, const pm_conv *c, const float *dy);
 
 // --- with pixels side by side on padded images: stride 1, pads smaller than the kernel (conv_direct.c)
 

@@ -22,12 +22,15 @@ typedef struct extents {
     size_t padded_width, plane; // of the padded image
     size_t padded_count;        // 0: nothing is padded, the image is read in place
     size_t pooled;              // pixels of the pool over the output; 0: no pool
+    bool pairs;                 // channels are bfloat16, two in a word
 } extents;
 
-static extents extents_of(const pm_kernels *kernels, const pm_window *w, size_t pixels)
+static extents extents_of(const pm_kernels *kernels, const pm_window *w, size_t pixels, bool pairs)
 {
-    extents e = {.depth = (size_t)(w->channels * w->kernel_h * w->kernel_w),
+    const size_t channels = (size_t)(pairs ? (w->channels + 1) / 2 : w->channels);
+    extents e = {.depth = channels * (size_t)(w->kernel_h * w->kernel_w),
                  .outputs = (size_t)w->out_channels,
+                 .pairs = pairs,
                  .width = (size_t)w->out_width,
                  .height = (size_t)w->out_height};
     e.stride = (e.outputs + kernels->panel - 1) / kernels->panel * kernels->panel;
@@ -38,14 +41,15 @@ static extents extents_of(const pm_kernels *kernels, const pm_window *w, size_t 
     e.padded_width = (size_t)(w->width + w->pad_left + w->pad_right);
     e.plane = e.padded_width * (size_t)(w->height + w->pad_top + w->pad_bottom);
     const bool padded = w->pad_left || w->pad_right || w->pad_top || w->pad_bottom;
-    e.padded_count = padded ? (size_t)w->channels * e.plane : 0;
+    e.padded_count = padded || pairs ? channels * e.plane : 0;
     return e;
 }
 
 // For a pool over the output: rows in whole windows, none that no window sees.
-static extents extents_pooled(const pm_kernels *kernels, const pm_window *w, const pm_window *pool)
+static extents extents_pooled(const pm_kernels *kernels, const pm_window *w, const pm_window *pool,
+                              bool pairs)
 {
-    extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    extents e = extents_of(kernels, w, FORWARD_PIXELS, pairs);
     if (!pool)
         return e;
     const size_t window = (size_t)pool->kernel_h;
@@ -66,6 +70,7 @@ typedef struct views {
     size_t *rows;    // of packed panels: (depth), or (pixels)
     float *pooled;   // (pooled, stride)
     int32_t *where;
+    uint32_t *plane; // (height, width): a plane of pairs
 } views;
 
 // Carves the views out of memory and returns the bytes taken; with no memory only the bytes count.
@@ -79,7 +84,8 @@ static size_t carve(unsigned char *memory, const extents *e, size_t wide, size_t
                             e->pixels * sizeof(size_t),
                             rows * sizeof(size_t),
                             e->pooled * e->stride * sizeof(float),
-                            e->pooled * e->stride * sizeof(int32_t)};
+                            e->pooled * e->stride * sizeof(int32_t),
+                            (e->pairs ? e->plane : 0) * sizeof(uint32_t)};
     enum { COUNT = sizeof bytes / sizeof *bytes };
     void *places[COUNT] = {0};
     size_t total = 0;
@@ -88,20 +94,22 @@ static size_t carve(unsigned char *memory, const extents *e, size_t wide, size_t
         total += pm_align(bytes[i]);
     }
     if (memory)
-        *v = (views){places[0], places[1], places[2], places[3], places[4], places[5], places[6], places[7]};
+        *v = (views){places[0], places[1], places[2], places[3], places[4],
+                     places[5], places[6], places[7], places[8]};
     return total;
 }
 
 static void set_places(const pm_window *w, const extents *e, const views *v)
 {
     size_t *step = v->steps, *offset = v->offsets;
-    for (size_t c = 0; c < (size_t)w->channels; c++)
+    const size_t channels = e->depth / (size_t)(w->kernel_h * w->kernel_w), unit = e->pairs ? 2 : 1;
+    for (size_t c = 0; c < channels; c++)
         for (size_t i = 0; i < (size_t)w->kernel_h; i++)
             for (size_t j = 0; j < (size_t)w->kernel_w; j++)
-                *step++ = c * e->plane + i * e->padded_width + j;
+                *step++ = unit * (c * e->plane + i * e->padded_width + j);
     for (size_t y = 0; y < e->rows; y++)
         for (size_t x = 0; x < e->width; x++)
-            *offset++ = y * (size_t)w->stride_h * e->padded_width + x * (size_t)w->stride_w;
+            *offset++ = unit * (y * (size_t)w->stride_h * e->padded_width + x * (size_t)w->stride_w);
     memset(v->padded, 0, e->padded_count * sizeof *v->padded);
 }
 
@@ -118,6 +126,23 @@ static const float *pad(const pm_window *w, const extents *e, const float *image
     return padded;
 }
 
+// The same with each two channels rounded to pairs.
+static const float *pad_pairs(const pm_kernels *kernels, const pm_window *w, const extents *e,
+                              const float *image, const views *v)
+{
+    const size_t width = (size_t)w->width, count = width * (size_t)w->height;
+    const size_t first = (size_t)w->pad_top * e->padded_width + (size_t)w->pad_left;
+    const bool padded = e->plane != count;
+    float *to = v->padded;
+    for (int64_t c = 0; c < w->channels; c += 2, image += 2 * count, to += e->plane) {
+        uint32_t *plane = padded ? v->plane : (uint32_t *)(void *)to;
+        kernels->round_pairs(image, c + 1 < w->channels ? image + count : NULL, plane, count);
+        for (size_t y = 0; padded && y < (size_t)w->height; y++)
+            memcpy(to + first + y * e->padded_width, plane + y * width, width * sizeof *plane);
+    }
+    return v->padded;
+}
+
 static size_t image_count(const pm_window *w)
 {
     return (size_t)(w->channels * w->height * w->width);
@@ -125,20 +150,20 @@ static size_t image_count(const pm_window *w)
 
 bool pm_conv_by_channels(const pm_kernels *kernels, const pm_window *w)
 {
-    const extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    const extents e = extents_of(kernels, w, FORWARD_PIXELS, false);
     const size_t columns = (e.area + kernels->panel - 1) / kernels->panel * kernels->panel;
     return e.stride * e.area <= e.outputs * columns;
 }
 
 size_t pm_conv_channels_packed(const pm_kernels *kernels, const pm_window *w)
 {
-    const extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    const extents e = extents_of(kernels, w, FORWARD_PIXELS, false);
     return e.depth * e.stride;
 }
 
 void pm_conv_channels_pack(const pm_kernels *kernels, const pm_window *w, const float *weight, float *packed)
 {
-    const extents e = extents_of(kernels, w, FORWARD_PIXELS);
+    const extents e = extents_of(kernels, w, FORWARD_PIXELS, false);
     for (size_t first = 0; first < e.outputs; first += kernels->panel)
         kernels->pack_panel(weight + first * e.depth,
                             e.outputs - first < kernels->panel ? e.outputs - first : kernels->panel, e.depth,
@@ -151,10 +176,35 @@ static size_t carve_forward(unsigned char *memory, const extents *e, size_t more
     return carve(memory, e, e->pixels * e->stride, more, e->depth, v);
 }
 
-size_t pm_conv_channels_bytes(const pm_kernels *kernels, const pm_window *w, const pm_window *pool)
+// The weights in pairs of channels, as pm_conv_channels_pack; rows: (panel, depth).
+static void pack_pairs(const pm_kernels *kernels, const pm_window *w, const extents *e, const float *weight,
+                       float *packed, uint32_t *rows)
 {
-    const extents e = extents_pooled(kernels, w, pool);
-    return carve_forward(NULL, &e, e.depth * e.stride, NULL);
+    const size_t area = (size_t)(w->kernel_h * w->kernel_w), channels = (size_t)w->channels;
+    for (size_t first = 0; first < e->outputs; first += kernels->panel) {
+        const size_t left = e->outputs - first, count = left < kernels->panel ? left : kernels->panel;
+        for (size_t o = 0; o < count; o++)
+            for (size_t c = 0; c < channels; c += 2) {
+                const float *from = weight + ((first + o) * channels + c) * area;
+                kernels->round_pairs(from, c + 1 < channels ? from + area : NULL,
+                                     rows + o * e->depth + c / 2 * area, area);
+            }
+        kernels->pack_panel((const float *)(const void *)rows, count, e->depth, e->depth,
+                            packed + first * e->depth);
+    }
+}
+
+// Floats of scratch for weights that are packed by the pass.
+static size_t packing_count(const pm_kernels *kernels, const extents *e)
+{
+    return e->depth * (e->stride + (e->pairs ? kernels->panel : 0));
+}
+
+size_t pm_conv_channels_bytes(const pm_kernels *kernels, const pm_window *w, const pm_window *pool,
+                              bool pairs)
+{
+    const extents e = extents_pooled(kernels, w, pool, pairs);
+    return carve_forward(NULL, &e, packing_count(kernels, &e), NULL);
 }
 
 // Pools the rows of the output from row on that are in v->wide.
@@ -197,6 +247,7 @@ static void run_forward(const pm_kernels *kernels, const pm_conv *c, const exten
         v->rows[k] = k * kernels->panel;
     pm_panel product = {.columns = e->outputs,
                         .depth = e->depth,
+                        .pairs = e->pairs,
                         .a_offsets = v->offsets,
                         .a_steps = v->steps,
                         .b = packed,
@@ -207,7 +258,8 @@ static void run_forward(const pm_kernels *kernels, const pm_conv *c, const exten
                         .bias = c->bias,
                         .relu = c->relu};
     for (size_t i = 0; i < c->images; i++) {
-        const float *image = pad(w, e, c->x + i * image_count(w), v->padded);
+        const float *x = c->x + i * image_count(w);
+        const float *image = e->pairs ? pad_pairs(kernels, w, e, x, v) : pad(w, e, x, v->padded);
         float *y = c->pool ? NULL : c->y + i * e->outputs * e->area;
         for (size_t row = 0; row < e->height; row += e->rows) {
             product.a = image + row * (size_t)w->stride_h * e->padded_width;
@@ -226,10 +278,13 @@ static void run_forward(const pm_kernels *kernels, const pm_conv *c, const exten
 
 void pm_conv_channels(const pm_kernels *kernels, const pm_conv *c)
 {
-    const extents e = extents_pooled(kernels, c->window, c->pool);
+    const extents e = extents_pooled(kernels, c->window, c->pool, c->pairs);
     views v = {0};
-    (void)carve_forward(c->scratch, &e, e.depth * e.stride, &v);
-    if (!c->packed)
+    (void)carve_forward(c->scratch, &e, packing_count(kernels, &e), &v);
+    if (c->pairs)
+        pack_pairs(kernels, c->window, &e, c->weight, v.packed,
+                   (uint32_t *)(void *)(v.packed + e.depth * e.stride));
+    else if (!c->packed)
         pm_conv_channels_pack(kernels, c->window, c->weight, v.packed);
     run_forward(kernels, c, &e, &v, c->packed ? c->packed : v.packed);
 }
@@ -237,14 +292,14 @@ void pm_conv_channels(const pm_kernels *kernels, const pm_conv *c)
 size_t pm_conv_channels_input_bytes(const pm_kernels *kernels, const pm_window *w)
 {
     const pm_window back = pm_conv_backward_window(w);
-    const extents e = extents_of(kernels, &back, FORWARD_PIXELS);
+    const extents e = extents_of(kernels, &back, FORWARD_PIXELS, false);
     return carve_forward(NULL, &e, 2 * e.depth * e.stride, NULL);
 }
 
 void pm_conv_channels_input(const pm_kernels *kernels, const pm_conv *c)
 {
     const pm_window back = pm_conv_backward_window(c->window);
-    const extents e = extents_of(kernels, &back, FORWARD_PIXELS);
+    const extents e = extents_of(kernels, &back, FORWARD_PIXELS, false);
     pm_conv correlation = *c;
     views v = {0};
     correlation.window = &back;
@@ -262,14 +317,14 @@ static size_t carve_weight(unsigned char *memory, const pm_kernels *kernels, con
 
 size_t pm_conv_channels_weight_bytes(const pm_kernels *kernels, const pm_window *w)
 {
-    const extents e = extents_of(kernels, w, WEIGHT_PIXELS);
+    const extents e = extents_of(kernels, w, WEIGHT_PIXELS, false);
     return carve_weight(NULL, kernels, &e, NULL);
 }
 
 void pm_conv_channels_weight(const pm_kernels *kernels, const pm_conv *c, const float *dy)
 {
     const pm_window *w = c->window;
-    const extents e = extents_of(kernels, w, WEIGHT_PIXELS);
+    const extents e = extents_of(kernels, w, WEIGHT_PIXELS, false);
     const size_t panel = kernels->panel;
     views v = {0};
     (void)carve_weight(c->scratch, kernels, &e, &v);

@@ -4,6 +4,9 @@
 #include "model/kernels_variant.h"
 
 #include <string.h>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 enum { VECTOR = 16, ROWS = 8 };
@@ -15,6 +18,10 @@ enum { VECTOR = 4, ROWS = 6 };
 enum { PANEL = 2 * VECTOR };
 
 typedef float vector __attribute__((vector_size(VECTOR * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef uint32_t words __attribute__((vector_size(VECTOR * sizeof(float))));
+
+// How a is read: at rising places, at steps, in pairs at steps.
+typedef enum kind { PLAIN, STEPPED, PAIRS } kind;
 
 // The columns at the edge of c, or its bias, in memory of whole vectors.
 typedef struct edge {
@@ -28,11 +35,31 @@ static inline vector rectified(vector x)
     return (vector)(~(mask)(x < zero) & (mask)x);
 }
 
+// The pair of bfloat16 at a place that need not be even, in every element.
+static inline __attribute__((always_inline)) vector pair_at(const uint16_t *a)
+{
+    uint32_t pair;
+    memcpy(&pair, a, sizeof pair);
+    return (vector)((words){0} + pair);
+}
+
+// sum + the products of the second, then of the first of each pair.
+static inline __attribute__((always_inline)) vector add_pairs(vector sum, vector a, vector b)
+{
+#if defined(__AVX512BF16__)
+    return (vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+    sum += (vector)((words)a & 0xffff0000u) * (vector)((words)b & 0xffff0000u);
+    return sum + (vector)((words)a << 16) * (vector)((words)b << 16);
+#endif
+}
+
 // rows rows by vectors vectors of c; all three are known where this is inlined, so that c is in registers.
 static inline __attribute__((always_inline)) void tile(const size_t rows, const size_t vectors,
-                                                       const bool stepped, const pm_panel *p)
+                                                       const kind how, const pm_panel *p)
 {
     const float *a[ROWS];
+    const uint16_t *pairs[ROWS];
     vector sums[4][ROWS];
     edge spare;
     const bool whole = p->columns >= vectors * VECTOR;
@@ -46,7 +73,8 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
         memcpy(spare.bias, p->bias, p->columns * sizeof *c);
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++) {
-        a[r] = p->a + p->a_offsets[r];
+        a[r] = (const float *)p->a + p->a_offsets[r];
+        pairs[r] = (const uint16_t *)p->a + p->a_offsets[r];
         __builtin_prefetch(c + r * stride, 1); // it is written long after
         __builtin_prefetch(c + r * stride + VECTOR, 1);
 #pragma GCC unroll 4
@@ -54,8 +82,8 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
             sums[v][r] = p->accumulate ? *(const vector *)(c + r * stride + v * VECTOR) : (vector){0};
     }
     for (size_t k = 0; k < p->depth; k++) {
-        const float *from = p->b + p->b_offsets[k];
-        const size_t step = stepped ? p->a_steps[k] : k;
+        const float *from = (const float *)p->b + p->b_offsets[k];
+        const size_t step = how == PLAIN ? k : p->a_steps[k];
         vector b[4];
 #pragma GCC unroll 4
         for (size_t v = 0; v < vectors; v++)
@@ -64,7 +92,10 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
         for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
             for (size_t v = 0; v < vectors; v++)
-                sums[v][r] += a[r][step] * b[v];
+                if (how == PAIRS)
+                    sums[v][r] = add_pairs(sums[v][r], pair_at(pairs[r] + step), b[v]);
+                else
+                    sums[v][r] += a[r][step] * b[v];
     }
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++)
@@ -80,55 +111,44 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
 }
 
 // Each in a function of its own: in one, the registers of all would not suffice.
-#define TILE(name, rows, vectors, stepped)                                                                   \
+#define TILE(name, rows, vectors, kind)                                                                      \
     static __attribute__((noinline)) void name(const pm_panel *p)                                            \
     {                                                                                                        \
-        tile(rows, vectors, stepped, p);                                                                     \
+        tile(rows, vectors, kind, p);                                                                        \
     }
-#define TILES(rows) TILE(tile_##rows, rows, 2, false) TILE(stepped_##rows, rows, 2, true)
+#define TILES(rows)                                                                                          \
+    TILE(tile_##rows, rows, 2, PLAIN)                                                                        \
+    TILE(stepped_##rows, rows, 2, STEPPED) TILE(pairs_##rows, rows, 2, PAIRS)
 TILES(1)
 TILES(2)
 TILES(3)
 TILES(4)
 TILES(5)
 TILES(6)
-TILE(wide_1, 1, 4, false)
-TILE(wide_2, 2, 4, false)
+TILE(wide_1, 1, 4, PLAIN)
+TILE(wide_2, 2, 4, PLAIN)
 #if defined(__AVX512F__)
 TILES(7)
 TILES(8)
 #endif
 
+#if defined(__AVX512F__)
+#define ALL_TILES(name)                                                                                      \
+    {                                                                                                        \
+        name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8                               \
+    }
+#else
+#define ALL_TILES(name)                                                                                      \
+    {                                                                                                        \
+        name##1, name##2, name##3, name##4, name##5, name##6                                                 \
+    }
+#endif
+
 static void run_tile(size_t rows, const pm_panel *p)
 {
-    static void (*const plain[])(const pm_panel *p) = {
-        tile_1,
-        tile_2,
-        tile_3,
-        tile_4,
-        tile_5,
-        tile_6,
-#if defined(__AVX512F__)
-        tile_7,
-        tile_8,
-#endif
-    };
-    static void (*const stepped[])(const pm_panel *p) = {
-        stepped_1,
-        stepped_2,
-        stepped_3,
-        stepped_4,
-        stepped_5,
-        stepped_6,
-#if defined(__AVX512F__)
-        stepped_7,
-        stepped_8,
-#endif
-    };
-    if (p->a_steps)
-        stepped[rows - 1](p);
-    else
-        plain[rows - 1](p);
+    static void (*const tiles[][ROWS])(const pm_panel *p) = {
+        [PLAIN] = ALL_TILES(tile_), [STEPPED] = ALL_TILES(stepped_), [PAIRS] = ALL_TILES(pairs_)};
+    tiles[p->pairs ? PAIRS : p->a_steps ? STEPPED : PLAIN][rows - 1](p);
 }
 
 // Rows in tiles of nearly the same number: a tile of few rows waits for its own sums.
@@ -157,7 +177,7 @@ static void panel_product(const pm_panel *p)
         else
             (p->rows == 1 ? wide_1 : wide_2)(&part);
         left -= columns;
-        part.b += most / PANEL * part.b_stride;
+        part.b = (const float *)part.b + most / PANEL * part.b_stride;
         part.c += columns;
         part.bias = part.bias ? part.bias + columns : NULL;
     }

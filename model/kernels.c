@@ -1,6 +1,7 @@
 #include "model/kernels.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,24 +12,26 @@
     void pm_kernel_fill_image_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_pool_##variant(pm_kernels *table);                                                   \
     void pm_kernel_fill_panel_##variant(pm_kernels *table);                                                  \
+    void pm_kernel_fill_pairs_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_probe_##variant(pm_kernels *table)
 
 // Appends the variant's table.
 #define FILL(variant)                                                                                        \
     do {                                                                                                     \
         pm_kernels *table = &tables[table_count++];                                                          \
-        table->name = #variant;                                                                              \
+        table->name = table->base = #variant;                                                                \
         pm_kernel_fill_element_##variant(table);                                                             \
         pm_kernel_fill_row_##variant(table);                                                                 \
         pm_kernel_fill_block_##variant(table);                                                               \
         pm_kernel_fill_image_##variant(table);                                                               \
         pm_kernel_fill_pool_##variant(table);                                                                \
         pm_kernel_fill_panel_##variant(table);                                                               \
+        pm_kernel_fill_pairs_##variant(table);                                                               \
         pm_kernel_fill_probe_##variant(table);                                                               \
     } while (0)
 
 // Written once by choose(), read-only afterwards: neither CPU nor environment change.
-static pm_kernels tables[3];
+static pm_kernels tables[PM_KERNEL_TABLES];
 static size_t table_count;
 static const pm_kernels *chosen; // NULL: the environment names none of them
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -37,6 +40,18 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 DECLARE(avx512);
 DECLARE(avx2);
 DECLARE(sse2);
+void pm_kernel_fill_panel_avx512bf16(pm_kernels *table);
+void pm_kernel_fill_pairs_avx512bf16(pm_kernels *table);
+
+// The instruction for products in pairs changes nothing else.
+static void fill_bf16(void)
+{
+    FILL(avx512);
+    pm_kernels *table = &tables[table_count - 1];
+    pm_kernel_fill_panel_avx512bf16(table);
+    pm_kernel_fill_pairs_avx512bf16(table);
+    table->name = "avx512bf16";
+}
 
 static void fill_tables(void)
 {
@@ -46,6 +61,8 @@ static void fill_tables(void)
     bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
               __builtin_cpu_supports("avx512cd");
+    if (v4 && __builtin_cpu_supports("avx512bf16"))
+        fill_bf16();
     if (v4)
         FILL(avx512);
     if (v3)
@@ -81,13 +98,14 @@ pm_status pm_kernels_check(void)
     (void)pthread_once(&once, choose);
     if (chosen)
         return pm_ok();
-    return pm_fail(PM_UNSUPPORTED, "PARAMILL_KERNELS is %.32s, this CPU runs %s%s%s%s%s",
-                   getenv("PARAMILL_KERNELS"), tables[0].name, table_count > 1 ? ", " : "",
-                   table_count > 1 ? tables[1].name : "", table_count > 2 ? ", " : "",
-                   table_count > 2 ? tables[2].name : "");
+    char names[PM_KERNEL_TABLES * 16] = "";
+    for (size_t i = 0, at = 0; i < table_count; i++)
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", tables[i].name);
+    return pm_fail(PM_UNSUPPORTED, "PARAMILL_KERNELS is %.32s, this CPU runs %s", getenv("PARAMILL_KERNELS"),
+                   names);
 }
 
-size_t pm_kernels_all(const pm_kernels *all[3])
+size_t pm_kernels_all(const pm_kernels *all[PM_KERNEL_TABLES])
 {
     (void)pthread_once(&once, choose);
     for (size_t i = 0; i < table_count; i++)

@@ -31,12 +31,17 @@ typedef struct pm_window {
 // then
 // += bias[column], then the rectifier: a matrix product whose operands lie where they are, packed or inside a
 // padded image. b is in panels of pm_kernels.panel columns, each read to its full width.
+//
+// In pairs, a and b hold bfloat16 (pm_kernels.round_pairs): element k of a row or column is two of them side
+// by side, the first as the lower half of a 32-bit word, and what is added for it is the product of the
+// second ones, then that of the first ones. Products of two bfloat16 are exact in float32.
 typedef struct pm_panel {
-    size_t rows, columns, depth; // any number of columns
-    const float *a;
-    const size_t *a_offsets; // (rows)
-    const size_t *a_steps;   // (depth); NULL: 0, 1, 2 ...
-    const float *b;
+    size_t rows, columns, depth; // any number of columns; depth in pairs
+    bool pairs;
+    const void *a;           // float; in pairs uint16_t, a pair begins at any of them
+    const size_t *a_offsets; // (rows), in elements of a
+    const size_t *a_steps;   // (depth); NULL: 0, 1, 2 ..., not in pairs
+    const void *b;           // float; in pairs uint32_t
     const size_t *b_offsets; // (depth)
     size_t b_stride;         // from panel to panel
     float *c;
@@ -78,8 +83,12 @@ typedef struct pm_attend {
 // sums are added pairwise at the end.
 enum { PM_SUMS = 16 };
 
+// Tables that may run on a CPU.
+enum { PM_KERNEL_TABLES = 4 };
+
 typedef struct pm_kernels {
-    const char *name; // "avx512", "avx2", "sse2", "plain"
+    const char *name; // "avx512bf16", "avx512", "avx2", "sse2", "plain"
+    const char *base; // the same but for products in pairs: "avx512" of "avx512bf16"
 
     // Element-wise over n elements; y may be x, dx may be dy.
     void (*relu)(const float *x, float *y, size_t n); // NaN stays NaN
@@ -161,8 +170,14 @@ typedef struct pm_kernels {
     // y[j][i] = x[i][j] for i < rows, j < columns.
     void (*transpose)(const float *x, size_t rows, size_t columns, size_t x_stride, float *y,
                       size_t y_stride);
-    // panel[k][j] = x[j][k] for j < rows <= panel, 0 beyond: (depth, panel)
+    // panel[k][j] = x[j][k] for j < rows <= panel, 0 beyond: (depth, panel). Moves bytes: 32-bit words of any
+    // kind.
     void (*pack_panel)(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel);
+
+    // Rounds to bfloat16: to nearest, ties to even; subnormals to zero of their sign, NaN to a quiet NaN.
+    void (*round)(const float *x, uint16_t *y, size_t n);
+    // y[i]: the pair of first[i] and second[i]; of 0 where second is NULL.
+    void (*round_pairs)(const float *first, const float *second, uint32_t *y, size_t n);
 
     // What benchmarks measure against. Runs rounds of independent chains of multiply-adds from the given
     // factor and addend, and returns how many floating-point operations they were; reads n elements. Both add
@@ -177,5 +192,5 @@ const pm_kernels *pm_kernels_get(void);
 // PM_UNSUPPORTED when PARAMILL_KERNELS names a table that does not run here. Every plan calls it.
 pm_status pm_kernels_check(void) PM_CHECKED;
 
-// All tables that run on this CPU, for tests: fills at most 3 and returns how many.
-size_t pm_kernels_all(const pm_kernels *tables[3]);
+// All tables that run on this CPU, for tests; returns how many.
+size_t pm_kernels_all(const pm_kernels *tables[PM_KERNEL_TABLES]);

@@ -1,6 +1,6 @@
 #pragma once
 // For the kernel files only: gives each function the suffix of the variant being compiled (PM_VARIANT:
-// avx512, avx2, sse2 or plain), and lists the functions that the files of one variant share.
+// avx512bf16, avx512, avx2, sse2 or plain), and lists the functions that the files of one variant share.
 #include "model/kernels.h"
 
 #define PM_PASTE2(a, b) a##_##b
@@ -14,4 +14,5 @@ void PM_KERNEL(fill_block)(pm_kernels *table);
 void PM_KERNEL(fill_image)(pm_kernels *table);
 void PM_KERNEL(fill_pool)(pm_kernels *table);
 void PM_KERNEL(fill_panel)(pm_kernels *table);
+void PM_KERNEL(fill_pairs)(pm_kernels *table);
 void PM_KERNEL(fill_probe)(pm_kernels *table);

@@ -82,7 +82,7 @@ static pm_status infer_weight_grad(pm_shapes *s)
 }
 
 // The ways of a pass.
-typedef enum way { WAY_CHANNELS, WAY_PIXELS, WAY_UNROLLED } way;
+typedef enum way { WAY_CHANNELS, WAY_PIXELS, WAY_UNROLLED, WAY_PAIRS } way;
 
 typedef struct plan {
     pm_window window; // over x with weight
@@ -106,17 +106,19 @@ static pm_status plan_conv(pm_task *task)
     const pm_kernels *kernels = task->kernels;
     if (status.code != PM_OK)
         return status;
-    p->way = pm_conv_by_channels(kernels, &p->window) ? WAY_CHANNELS
-             : pm_conv_is_direct(&p->window)          ? WAY_PIXELS
-                                                      : WAY_UNROLLED;
+    task->pairs = task->training && task->precision == PM_PRECISION_BF16;
+    p->way = task->pairs || pm_conv_by_channels(kernels, &p->window) ? WAY_CHANNELS
+             : pm_conv_is_direct(&p->window)                         ? WAY_PIXELS
+                                                                     : WAY_UNROLLED;
     task->whole = !task->shared[0] && task->shared[1] && (task->node->input_count < 3 || task->shared[2]);
     p->pools = pm_node_attribute(task->node, "pool") != NULL;
     if (p->pools)
         p->pool = pool_of(task->node, &p->window);
-    task->scratch_bytes = p->way == WAY_CHANNELS
-                              ? pm_conv_channels_bytes(kernels, &p->window, p->pools ? &p->pool : NULL)
-                          : p->way == WAY_PIXELS ? pm_conv_direct_bytes(kernels, &p->window)
-                                                 : pm_conv_unrolled_bytes(&p->window);
+    task->scratch_bytes =
+        p->way == WAY_CHANNELS
+            ? pm_conv_channels_bytes(kernels, &p->window, p->pools ? &p->pool : NULL, task->pairs)
+        : p->way == WAY_PIXELS ? pm_conv_direct_bytes(kernels, &p->window)
+                               : pm_conv_unrolled_bytes(&p->window);
     if (p->way == WAY_CHANNELS && task->whole && !task->training)
         task->packed_bytes = pm_conv_channels_packed(kernels, &p->window) * sizeof(float);
     return status;
@@ -135,14 +137,16 @@ static pm_status plan_input_grad(pm_task *task)
     const pm_kernels *kernels = task->kernels;
     if (status.code != PM_OK)
         return status;
-    p->way = WAY_UNROLLED;
-    if (pm_conv_is_direct(&p->window)) {
+    task->pairs = task->precision == PM_PRECISION_BF16;
+    p->way = task->pairs ? WAY_PAIRS : WAY_UNROLLED;
+    if (!task->pairs && pm_conv_is_direct(&p->window)) {
         const pm_window back = pm_conv_backward_window(&p->window);
         p->way = pm_conv_by_channels(kernels, &back) ? WAY_CHANNELS : WAY_PIXELS;
     }
     task->whole = !task->shared[0] && task->shared[1];
     task->scratch_bytes = p->way == WAY_CHANNELS ? pm_conv_channels_input_bytes(kernels, &p->window)
                           : p->way == WAY_PIXELS ? pm_conv_direct_input_bytes(kernels, &p->window)
+                          : p->way == WAY_PAIRS  ? pm_conv_pairs_input_bytes(kernels, &p->window)
                                                  : pm_conv_unrolled_bytes(&p->window);
     return status;
 }
@@ -152,8 +156,10 @@ static pm_status plan_weight_grad(pm_task *task)
     const pm_tensor weight = pm_window_shape(task->node, "weight_shape");
     pm_status status = plan_window(task, task->in[0], &weight);
     const plan *p = task->detail;
+    task->pairs = task->precision == PM_PRECISION_BF16;
     if (status.code == PM_OK)
-        task->scratch_bytes = pm_conv_channels_weight_bytes(task->kernels, &p->window);
+        task->scratch_bytes = (task->pairs ? pm_conv_pairs_weight_bytes
+                                           : pm_conv_channels_weight_bytes)(task->kernels, &p->window);
     return status;
 }
 
@@ -171,6 +177,7 @@ static void run_conv(const pm_task *task, const pm_call *call)
                               .packed = call->packed,
                               .bias = task->node->input_count > 2 ? call->in[2] : NULL,
                               .relu = pm_node_int(task->node, "relu", 0),
+                              .pairs = task->pairs,
                               .pool = p->pools ? &p->pool : NULL,
                               .y = call->out[0],
                               .where = p->pools && task->node->output_count > 1 ? call->out[1] : NULL,
@@ -179,7 +186,8 @@ static void run_conv(const pm_task *task, const pm_call *call)
 
 static void run_input_grad(const pm_task *task, const pm_call *call)
 {
-    static const pass passes[] = {pm_conv_channels_input, pm_conv_direct_input, pm_conv_unrolled_input};
+    static const pass passes[] = {pm_conv_channels_input, pm_conv_direct_input, pm_conv_unrolled_input,
+                                  pm_conv_pairs_input};
     const plan *p = task->detail;
     passes[p->way](task->kernels, &(pm_conv){.window = &p->window,
                                              .images = call->lanes * (size_t)task->in[0]->shape[0],
@@ -197,7 +205,7 @@ static void run_weight_grad(const pm_task *task, const pm_call *call)
                           .x = call->in[0],
                           .y = call->out[0],
                           .scratch = call->scratch};
-    pm_conv_channels_weight(task->kernels, &conv, call->in[1]);
+    (task->pairs ? pm_conv_pairs_weight : pm_conv_channels_weight)(task->kernels, &conv, call->in[1]);
 }
 
 // Gives input the gradient recipe makes, with the shape of input's value as the attribute name.

@@ -1,14 +1,16 @@
 // Gemm: y (m, n) = alpha * op(A) (m, k) * op(B) (k, n) + beta * C, C broadcast to y.
 #include "model/blas.h"
 #include "model/gradient.h"
+#include "model/product_pairs.h"
 #include "model/task.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 // Floats of a product that a lane sum makes at a time, so that the levels of the tree stay in cache, and rows
-// at least, so that packing the other operand for each chunk costs little beside the product.
-enum { CHUNK = 1 << 16, CHUNK_ROWS = 64 };
+// at least, so that packing the other operand for each chunk costs little beside the product. In pairs each
+// chunk rounds its operands anew, so it is larger.
+enum { CHUNK = 1 << 16, CHUNK_ROWS = 64, PAIRS_CHUNK = 1 << 18 };
 
 // In training products narrower than this part of a panel are left to BLIS.
 enum { NARROW = 4 };
@@ -101,13 +103,21 @@ static pm_status plan_gemm(pm_task *task)
     const bool one_addend = p->c == ADDEND_NONE || (task->shared[2] && p->c <= ADDEND_ROW);
     task->whole = !task->shared[0] && task->shared[1] && !p->transpose_a && one_addend;
     task->detail = p;
-    const size_t rows = p->n < CHUNK / CHUNK_ROWS ? CHUNK / (p->n ? p->n : 1) : CHUNK_ROWS;
-    task->part = (rows < p->m ? rows : p->m) * p->n;
-    p->panels = task->whole && (!task->training || p->n >= task->kernels->panel / NARROW);
+    task->pairs = task->training && task->precision == PM_PRECISION_BF16 && p->k > 0;
+    const size_t most = task->pairs ? PAIRS_CHUNK : CHUNK;
+    const size_t chunk = p->n < most / CHUNK_ROWS ? most / (p->n ? p->n : 1) : CHUNK_ROWS;
+    task->part = (chunk < p->m ? chunk : p->m) * p->n;
+    p->panels = task->whole && !task->pairs && (!task->training || p->n >= task->kernels->panel / NARROW);
     p->relu = flag(task->node, "relu");
-    p->ends_with_row = p->panels && p->k > 0 && p->c == ADDEND_ROW && p->alpha == 1 && p->beta == 1;
-    p->ends_with_relu =
-        p->relu && (p->ends_with_row || (p->panels && p->k > 0 && p->c == ADDEND_NONE && p->alpha == 1));
+    const bool ends = (p->panels || task->pairs) && p->k > 0 && p->alpha == 1;
+    p->ends_with_row = ends && p->c == ADDEND_ROW && p->beta == 1;
+    p->ends_with_relu = p->relu && (p->ends_with_row || (ends && p->c == ADDEND_NONE));
+    if (task->pairs)
+        task->scratch_bytes = pm_product_pairs_bytes(task->kernels,
+                                                     task->whole    ? task->max_lanes * p->m
+                                                     : chunk < p->m ? chunk
+                                                                    : p->m,
+                                                     p->n, p->k);
     if (!p->panels)
         return pm_ok();
     const size_t panel_bytes = p->k * task->kernels->panel * sizeof(float);
@@ -212,25 +222,29 @@ static void run_gemm(const pm_task *task, const pm_call *call)
     const size_t rows = task->whole ? call->lanes * p->m : part ? call->count / p->n : p->m;
     const float *a = call->in[0];
     float *y = call->out[0];
+    const pm_product product = {.transpose_a = p->transpose_a,
+                                .transpose_b = p->transpose_b,
+                                .m = rows,
+                                .n = p->n,
+                                .k = p->k,
+                                .a = a + (p->transpose_a ? first : first * p->k),
+                                .a_stride = p->transpose_a ? p->m : p->k,
+                                .b = call->in[1],
+                                .b_stride = p->transpose_b ? p->k : p->n,
+                                .c = y,
+                                .c_stride = p->n,
+                                .fixed_shape = !task->whole};
     if (rows == 0 || p->n == 0)
         return;
     if (p->k == 0)
         memset(y, 0, rows * p->n * sizeof *y);
     else if (p->panels)
         run_panels(task, call, rows);
+    else if (task->pairs)
+        pm_product_pairs(task->kernels, &product, p->ends_with_row ? call->in[2] : NULL, p->ends_with_relu,
+                         call->scratch);
     else
-        pm_product_run(&(pm_product){.transpose_a = p->transpose_a,
-                                     .transpose_b = p->transpose_b,
-                                     .m = rows,
-                                     .n = p->n,
-                                     .k = p->k,
-                                     .a = a + (p->transpose_a ? first : first * p->k),
-                                     .a_stride = p->transpose_a ? p->m : p->k,
-                                     .b = call->in[1],
-                                     .b_stride = p->transpose_b ? p->k : p->n,
-                                     .c = y,
-                                     .c_stride = p->n,
-                                     .fixed_shape = !task->whole});
+        pm_product_run(&product);
     scale(y, rows * p->n, p->alpha);
     if (p->c != ADDEND_NONE && !p->ends_with_row)
         add_addend(task, p, call->in[2], first, rows, y);

@@ -21,10 +21,16 @@ typedef struct pm_plan pm_plan;
 typedef struct pm_plan_options {
     size_t most_bytes; // of memory for buffers; 0: what the machine has
     uint32_t threads;  // that it may run on at most (pm_plan_set_threads); 0: 1
+    // Of training. In bf16 Gemm and Conv, and what their gradients are made of, round their operands
+    // (model/kernels.h) and sum in float32; everything else is float32. PM_INVALID where the graph has
+    // neither.
+    pm_precision precision;
 } pm_plan_options;
 
-// "avx512+blis-skx": the kernels of this process; a job records it and refuses a mix.
-const char *pm_kernel_set(void);
+// "avx512+blis-skx": the kernels of this process in training of that precision; a job records it and refuses
+// a mix. "avx512bf16+blis-skx" of one in bf16 where the CPU has the instruction for it, which differs from
+// the others where sums are subnormal.
+const char *pm_kernel_set(pm_precision precision);
 
 // A plan that needs more memory than the machine has is refused before anything is reserved: PM_NO_MEMORY
 // names the node that needs the most.
@@ -45,6 +51,9 @@ typedef struct pm_step_hooks {
     // statistics. Called once for each parameter that is not frozen, last layer first.
     pm_status (*after_gradient)(void *ctx, size_t param);
     void *ctx;
+    // Which rows of sparse parameters the step reads is known: pm_plan_rows. Called once, before any
+    // before_param, of graphs that have such parameters.
+    pm_status (*rows_known)(void *ctx);
 } pm_step_hooks;
 
 typedef struct pm_step {
@@ -85,7 +94,15 @@ void *pm_plan_input_at(pm_plan *plan, size_t index);
 // int32_t classes (rows, places) or float (rows, outputs) by the loss's pm_target: see model/losses.h.
 void *pm_plan_target(pm_plan *plan);
 
-// Where the caller writes the parameter's current values; filled with the graph's initial values at first.
+// The rows of a sparse parameter that the step reads, ascending, from the hook rows_known to the end of the
+// step: *count of at most pm_plan_most_rows. Such a parameter's pm_plan_param and pm_plan_gradient are those
+// rows alone, side by side in this order; the caller fills the former in each step. NULL, *count 0, of what
+// is not sparse.
+const uint32_t *pm_plan_rows(const pm_plan *plan, size_t param, size_t *count);
+size_t pm_plan_most_rows(const pm_plan *plan, size_t param);
+
+// Where the caller writes the parameter's current values; filled with the graph's initial values at first,
+// unless it is sparse.
 float *pm_plan_param(pm_plan *plan, size_t param);
 
 // The block's sum after the last step: of the gradient, or, for a statistic, of the lanes' batch means or

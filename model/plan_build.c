@@ -54,6 +54,8 @@ static pm_status make_program(pm_plan *plan)
     if (status.code == PM_OK)
         status = pm_program_fuse(plan->program, plan->training);
     if (status.code == PM_OK && plan->training)
+        status = pm_plan_find_sparse(plan);
+    if (status.code == PM_OK && plan->training)
         return pm_plan_add_training(plan);
     if (status.code == PM_OK)
         status = shared_first(plan->program);
@@ -116,6 +118,7 @@ static pm_status make_task(pm_plan *plan, const merging *m, size_t index)
     pm_task *task = &plan->tasks[plan->task_count++];
     pm_status status =
         pm_task_make(task, p, node, sums, plan->training, plan->max_lanes, plan->most_threads, plan->region);
+    task->precision = plan->precision;
     if (status.code == PM_OK)
         status = pm_task_plan(task);
     if (status.code != PM_OK)
@@ -161,6 +164,15 @@ static pm_status make_tasks(pm_plan *plan)
     return status;
 }
 
+// A precision that changes nothing is a mistake.
+static pm_status check_pairs(const pm_plan *plan)
+{
+    for (size_t t = 0; t < plan->task_count; t++)
+        if (plan->tasks[t].pairs)
+            return pm_ok();
+    return pm_fail(PM_INVALID, "precision bf16: the model has no Gemm and no Conv that it is for");
+}
+
 static pm_status make_lists(pm_plan *plan)
 {
     const size_t v = plan->program->value_count, params = plan->graph->param_count;
@@ -181,7 +193,7 @@ static void set_initial_values(pm_plan *plan)
         void **memory = &plan->memory[plan->program->param_values[i]];
         if (!plan->training)
             *memory = (void *)(uintptr_t)param->initial; // read only
-        else if (param->initial)
+        else if (param->initial && !param->sparse)
             memcpy(*memory, param->initial, param->count * sizeof(float));
     }
 }
@@ -201,6 +213,8 @@ static pm_status build(pm_plan **plan, const pm_plan *wanted)
     status = p->region ? make_program(p) : pm_fail(PM_NO_MEMORY, "a plan");
     if (status.code == PM_OK)
         status = make_tasks(p);
+    if (status.code == PM_OK && p->precision == PM_PRECISION_BF16)
+        status = check_pairs(p);
     if (status.code == PM_OK)
         status = make_lists(p);
     if (status.code == PM_OK)
@@ -251,6 +265,7 @@ pm_status pm_plan_create_training_with(pm_plan **plan, const pm_graph *graph, pm
                       .least = &least,
                       .training = true,
                       .loss = loss,
+                      .precision = options->precision,
                       .rows_per_lane = rows_per_lane,
                       .max_lanes = max_lanes,
                       .row_losses = (uint32_t)places,

@@ -80,6 +80,7 @@ pm_task_view pm_plan_task(const pm_plan *plan, size_t index)
                           .op = node->op->name,
                           .backward = index >= plan->forward_count,
                           .view = view,
+                          .pairs = task->pairs,
                           .once = task->is_shared,
                           .inputs = node->inputs,
                           .outputs = node->outputs,

@@ -27,6 +27,7 @@ typedef struct pm_task_view {
     const char *node, *op; // of the model's node that it comes from
     bool backward;         // after the loss
     bool view;             // renames its input: nothing runs
+    bool pairs;            // rounds its operands to bfloat16
     bool once;             // the same for every lane; in inference made once, when the plan is prepared
     const uint32_t *inputs, *outputs; // values; UINT32_MAX where left out
     uint32_t input_count, output_count;

@@ -1,5 +1,6 @@
 #include "model/reference.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -436,14 +437,42 @@ static void average_pool_backward(const pm_window *w, const float *dy, float *dx
         average_one(w, o, NULL, NULL, dy, dx);
 }
 
+// What a product in pairs makes of one element, rounding as it does: subnormals count as zero.
+static float flushed(float x)
+{
+    return fpclassify(x) == FP_SUBNORMAL ? copysignf(0, x) : x;
+}
+
+static float bfloat(uint32_t half)
+{
+    const uint32_t bits = half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static float add_pairs(const pm_panel *p, size_t r, size_t j, float sum)
+{
+    for (size_t k = 0; k < p->depth; k++) {
+        const uint16_t *a = (const uint16_t *)p->a + p->a_offsets[r] + p->a_steps[k];
+        const uint32_t b = ((const uint32_t *)p->b)[p->b_offsets[k] + j / PANEL * p->b_stride + j % PANEL];
+        sum = flushed(fmaf(bfloat(a[1]), bfloat(b >> 16), flushed(sum)));
+        sum = flushed(fmaf(bfloat(a[0]), bfloat(b & 0xffff), sum));
+    }
+    return sum;
+}
+
 static void panel_product(const pm_panel *p)
 {
+    const float *a = p->a, *b = p->b;
     for (size_t r = 0; r < p->rows; r++)
         for (size_t j = 0; j < p->columns; j++) {
             double sum = p->accumulate ? (double)p->c[r * p->c_stride + j] : 0;
-            for (size_t k = 0; k < p->depth; k++)
-                sum += (double)p->a[p->a_offsets[r] + (p->a_steps ? p->a_steps[k] : k)] *
-                       (double)p->b[p->b_offsets[k] + j / PANEL * p->b_stride + j % PANEL];
+            if (p->pairs)
+                sum = (double)add_pairs(p, r, j, (float)sum);
+            for (size_t k = 0; k < p->depth && !p->pairs; k++)
+                sum += (double)a[p->a_offsets[r] + (p->a_steps ? p->a_steps[k] : k)] *
+                       (double)b[p->b_offsets[k] + j / PANEL * p->b_stride + j % PANEL];
             sum += p->bias ? (double)p->bias[j] : 0;
             p->c[r * p->c_stride + j] = p->relu && sum < 0 ? 0 : (float)sum;
         }
@@ -459,6 +488,31 @@ static void pack_panel(const float *x, size_t rows, size_t depth, size_t x_strid
 {
     for (size_t i = 0; i < depth * PANEL; i++)
         panel[i] = i % PANEL < rows ? x[i % PANEL * x_stride + i / PANEL] : 0;
+}
+
+static uint16_t bfloat_of(float x)
+{
+    uint32_t bits, half;
+    memcpy(&bits, &x, sizeof bits);
+    half = bits >> 16;
+    if (isnan(x))
+        return (uint16_t)(half | 0x40);
+    if (fabsf(x) < FLT_MIN)
+        return (uint16_t)(half & 0x8000);
+    const uint32_t rest = bits & 0xffff;
+    return (uint16_t)(half + (rest > 0x8000 || (rest == 0x8000 && half & 1)));
+}
+
+static void round_(const float *x, uint16_t *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = bfloat_of(x[i]);
+}
+
+static void round_pairs(const float *first, const float *second, uint32_t *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = bfloat_of(first[i]) | (second ? (uint32_t)bfloat_of(second[i]) << 16 : 0);
 }
 
 const pm_kernels *pm_reference_kernels(void)
@@ -504,7 +558,9 @@ const pm_kernels *pm_reference_kernels(void)
                                      .panel = PANEL,
                                      .panel_product = panel_product,
                                      .transpose = transpose,
-                                     .pack_panel = pack_panel};
+                                     .pack_panel = pack_panel,
+                                     .round = round_,
+                                     .round_pairs = round_pairs};
     return &table;
 }
 

@@ -62,7 +62,7 @@ int main(int argc, char **argv)
         fputs("usage: forward JOB.yaml model.safetensors ROWS\n", stderr);
         return 2;
     }
-    pm_kernel_set();
+    pm_kernel_set(PM_PRECISION_F32);
     pm_trainer trainer;
     pm_status status = pm_trainer_open(&trainer, text, "");
     if (status.code == PM_OK) {

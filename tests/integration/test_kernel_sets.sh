@@ -8,7 +8,10 @@ grep -q "PARAMILL_KERNELS is none, this CPU runs " err || { cat err; fail "wante
 sets=$(sed -E 's/.*this CPU runs //; s/,//g' err)
 for kernels in $sets; do
     PARAMILL_KERNELS=$kernels "$PARAMILL" plan "$SOURCE/examples/fashion-mlp.yaml" >out
-    grep -q "kernels $kernels+blis-" out || { cat out; fail "wanted kernels $kernels"; }
+    grep -q "kernels ${kernels%bf16}+blis-" out || { cat out; fail "wanted kernels $kernels"; }
+    sed 's/^batch:/precision: bf16\nbatch:/' "$SOURCE/examples/fashion-mlp.yaml" >bf16.yaml
+    PARAMILL_KERNELS=$kernels "$PARAMILL" plan bf16.yaml --training >out
+    grep -q "in bf16, .* kernels $kernels+blis-" out || { cat out; fail "wanted kernels $kernels in bf16"; }
     for test in blas conv_channels op_gradients plan program_fuse; do
         PARAMILL_KERNELS=$kernels timeout -k 5 100 "$BUILD/tests/unit_$test" >out 2>&1 ||
             { tail -n 20 out; fail "unit_$test with $kernels"; }

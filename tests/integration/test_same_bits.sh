@@ -38,6 +38,19 @@ for threads in 2 3; do
     agree "a worker of $threads threads" "$work/threads-$threads"
 done
 
+same=$reference
+reference=
+for workers in 1 2 4; do
+    store=$work/bf16-$workers
+    small_job "$work/job.yaml" "$store" 2 $workers
+    echo "precision: bf16" >>"$work/job.yaml"
+    timeout -k 5 120 "$PARAMILL" train "$work/job.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "bf16"; }
+    agree "bf16, $workers workers" "$store"
+done
+[ "$reference" != "$same" ] || fail "bf16 gives the bits of f32"
+grep -q '"kernel_set": *"[a-z0-9]*+blis-' "$store/small/versions/"*/manifest.json || fail "no kernel set is recorded"
+reference=$same
+
 first=$work/embedded-1-1
 for version in $(ls "$first/small/versions" | sort | head -n -1); do
     store=$work/resumed

@@ -21,9 +21,9 @@ static void fill(void)
 Test(blas, the_kernel_set_is_named_and_not_generic_where_avx2_is)
 {
     NETS_OK(pm_blas_check());
-    cr_assert(strstr(pm_kernel_set(), "+blis-"), "%s", pm_kernel_set());
-    if (strncmp(pm_kernel_set(), "avx", 3) == 0)
-        cr_assert(!strstr(pm_kernel_set(), "generic"), "%s", pm_kernel_set());
+    cr_assert(strstr(pm_kernel_set(PM_PRECISION_F32), "+blis-"), "%s", pm_kernel_set(PM_PRECISION_F32));
+    if (strncmp(pm_kernel_set(PM_PRECISION_F32), "avx", 3) == 0)
+        cr_assert(!strstr(pm_kernel_set(PM_PRECISION_F32), "generic"), "%s", pm_kernel_set(PM_PRECISION_F32));
 }
 
 Test(blas, products_agree_with_their_twin)

@@ -92,6 +92,7 @@ Test(job, wrong_keys_types_and_values_are_refused_with_line_and_reason)
     refused("batch: 64", "batch: many", "job.yaml:18:", "many");
     refused("op: Relu", "op: Rel", "job.yaml:7:", "Rel");
     refused("loss: softmax_cross_entropy\n", "", "job.yaml:", "loss");
+    refused("batch: 64", "precision: f16\nbatch: 64", "job.yaml:18:", "f16");
     refused("batch: 64", "batch: 63", "job.yaml", "batch: 63");
     refused("lanes: 8", "lanes: 6", "job.yaml", "lanes: 6");
     refused("name: fashion", "name: ../up", "job.yaml", "../up");

@@ -1,45 +1,8 @@
 #include "model/kernels.h"
 
-#include "model/reference.h"
-#include "tests/unit/nets.h"
+#include "tests/unit/kernels.h"
 
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { MAX = 4096 };
-
-// Each variant of the kernels against its plain twin, at lengths that leave every kind of tail.
-static const size_t LENGTHS[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 127, 129, 1000};
-
-#define EACH_LENGTH(n)                                                                                       \
-    for (size_t at_##n = 0, n = LENGTHS[0]; at_##n < sizeof LENGTHS / sizeof LENGTHS[0];                     \
-         at_##n++, n = LENGTHS[at_##n < sizeof LENGTHS / sizeof LENGTHS[0] ? at_##n : 0])
-
-#define EACH_TABLE(fast)                                                                                     \
-    const pm_kernels *all_tables[3];                                                                         \
-    const size_t table_count = pm_kernels_all(all_tables);                                                   \
-    const pm_kernels *plain = pm_reference_kernels();                                                        \
-    const pm_kernels *fast = all_tables[0];                                                                  \
-    for (size_t table_at = 0; table_at < table_count;                                                        \
-         table_at++, fast = all_tables[table_at < table_count ? table_at : 0])
-
-static void fill(float *x, size_t n, uint64_t stream, float scale)
-{
-    for (size_t i = 0; i < n; i++)
-        x[i] = scale * nets_number(stream, i);
-}
-
-static void expect_near(const pm_kernels *table, const char *what, const float *got, const float *wanted,
-                        size_t n, double tolerance)
-{
-    for (size_t i = 0; i < n; i++)
-        cr_assert(fabs((double)got[i] - (double)wanted[i]) <= tolerance * (1 + fabs((double)wanted[i])),
-                  "%s %s, element %zu of %zu: %.9g, wanted %.9g", table->name, what, i, n, (double)got[i],
-                  (double)wanted[i]);
-}
-
-static float x[MAX], y[MAX], z[MAX], dy[MAX], got[MAX], wanted[MAX];
+static float dy[MAX];
 
 Test(kernels, element_wise_kernels_agree_with_their_twins)
 {
@@ -542,7 +505,7 @@ Test(kernels, all_finite_finds_every_bad_element)
 
 Test(kernels, variants_give_the_same_bits)
 {
-    const pm_kernels *tables[3];
+    const pm_kernels *tables[PM_KERNEL_TABLES];
     size_t count = pm_kernels_all(tables);
     double loss[8], first_loss[8];
     uint8_t correct[8];

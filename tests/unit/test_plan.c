@@ -1,5 +1,6 @@
 #include "model/plan.h"
 
+#include "tests/unit/blocks.h"
 #include "tests/unit/gradients.h"
 #include "tests/unit/graphs.h"
 
@@ -8,110 +9,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS = 3 }; // of a lane
+enum { ROWS = BLOCKS_ROWS };
 
+static const pm_precision F32 = PM_PRECISION_F32;
 static const pm_loss CE = PM_LOSS_SOFTMAX_CROSS_ENTROPY, MSE = PM_LOSS_MEAN_SQUARED_ERROR;
-
-// Runs the block and returns the gradients one after another; the caller frees.
-static float *run_block(const pm_graph *graph, pm_loss loss, uint32_t max_lanes, uint32_t first,
-                        uint32_t lanes, pm_step *out, size_t *count)
-{
-    pm_plan *plan = NULL;
-    NETS_OK(pm_plan_create_training(&plan, graph, loss, ROWS, max_lanes, 24));
-    nets_fill(plan, graph, loss, ROWS, first, lanes);
-    *out = (pm_step){.seed = 5, .step = 11, .first_lane = first, .lane_count = lanes};
-    NETS_OK(pm_plan_step(plan, out));
-    *count = 0;
-    for (size_t p = 0; p < pm_graph_param_count(graph); p++)
-        *count += pm_graph_param(graph, p)->count;
-    float *all = malloc(*count * sizeof *all), *at = all;
-    for (size_t p = 0; p < pm_graph_param_count(graph); p++) {
-        memcpy(at, pm_plan_gradient(plan, p), pm_graph_param(graph, p)->count * sizeof *at);
-        at += pm_graph_param(graph, p)->count;
-    }
-    pm_plan_destroy(&plan);
-    return all;
-}
-
-// sum over [first, first + lanes) made of ever smaller blocks, each run by itself.
-static float *combine(const pm_graph *graph, pm_loss loss, uint32_t first, uint32_t lanes, uint32_t smallest,
-                      double *sum_loss, uint64_t *correct, size_t *count)
-{
-    if (lanes == smallest) {
-        pm_step step;
-        float *all = run_block(graph, loss, lanes, first, lanes, &step, count);
-        *sum_loss = step.loss;
-        *correct = step.correct;
-        return all;
-    }
-    double right_loss = 0;
-    uint64_t right_correct = 0;
-    float *left = combine(graph, loss, first, lanes / 2, smallest, sum_loss, correct, count);
-    float *right =
-        combine(graph, loss, first + lanes / 2, lanes / 2, smallest, &right_loss, &right_correct, count);
-    for (size_t i = 0; i < *count; i++)
-        left[i] += right[i];
-    *sum_loss += right_loss;
-    *correct += right_correct;
-    free(right);
-    return left;
-}
-
-static void check_block_sums(pm_graph *graph, pm_loss loss)
-{
-    size_t count = 0, whole_count = 0;
-    pm_step step;
-    float *whole = run_block(graph, loss, 8, 0, 8, &step, &whole_count);
-    for (uint32_t smallest = 4; smallest > 0; smallest /= 2) {
-        double sum_loss = 0;
-        uint64_t correct = 0;
-        float *parts = combine(graph, loss, 0, 8, smallest, &sum_loss, &correct, &count);
-        cr_assert_eq(count, whole_count);
-        for (size_t i = 0; i < count; i++)
-            cr_assert(memcmp(&parts[i], &whole[i], sizeof(float)) == 0,
-                      "element %zu, blocks of %u: %a, whole %a", i, smallest, (double)parts[i],
-                      (double)whole[i]);
-        cr_assert_eq(sum_loss, step.loss);
-        cr_assert_eq(correct, step.correct);
-        free(parts);
-    }
-    free(whole);
-    pm_graph_destroy(&graph);
-}
 
 Test(plan, block_sums_combine_bit_for_bit_in_a_dense_net)
 {
-    check_block_sums(nets_mlp(), CE);
+    blocks_check(nets_mlp(), CE, F32);
 }
 
 Test(plan, block_sums_combine_bit_for_bit_in_a_net_of_all_image_operators)
 {
-    check_block_sums(nets_cnn(), CE);
+    blocks_check(nets_cnn(), CE, F32);
 }
 
 Test(plan, block_sums_combine_bit_for_bit_under_mean_squared_error)
 {
-    check_block_sums(
-        nets_graph(true, MSE,
-                   NETS_LAYERS({.op = PM_OP_GEMM, .units = 130}, {.op = PM_OP_SIGMOID},
-                               {.op = PM_OP_BATCH_NORMALIZATION}, {.op = PM_OP_GEMM, .units = 3})),
-        MSE);
+    blocks_check(nets_graph(true, MSE,
+                            NETS_LAYERS({.op = PM_OP_GEMM, .units = 130}, {.op = PM_OP_SIGMOID},
+                                        {.op = PM_OP_BATCH_NORMALIZATION}, {.op = PM_OP_GEMM, .units = 3})),
+                 MSE, F32);
 }
 
 Test(plan, block_sums_combine_bit_for_bit_in_a_graph_with_branches)
 {
-    check_block_sums(graphs_branches(), CE);
-    check_block_sums(graphs_branches(), MSE);
+    blocks_check(graphs_branches(), CE, F32);
+    blocks_check(graphs_branches(), MSE, F32);
 }
 
 Test(plan, block_sums_combine_bit_for_bit_in_wide_layers)
 {
     // Wide enough that a weight gradient is made of several chunks.
-    check_block_sums(nets_graph(false, CE,
-                                NETS_LAYERS({.op = PM_OP_FLATTEN}, {.op = PM_OP_GEMM, .units = 700},
-                                            {.op = PM_OP_RELU}, {.op = PM_OP_GEMM, .units = 300},
-                                            {.op = PM_OP_RELU}, {.op = PM_OP_GEMM, .units = 10})),
-                     CE);
+    blocks_check(nets_graph(false, CE,
+                            NETS_LAYERS({.op = PM_OP_FLATTEN}, {.op = PM_OP_GEMM, .units = 700},
+                                        {.op = PM_OP_RELU}, {.op = PM_OP_GEMM, .units = 300},
+                                        {.op = PM_OP_RELU}, {.op = PM_OP_GEMM, .units = 10})),
+                 CE, F32);
 }
 
 Test(plan, the_largest_block_a_plan_can_run_does_not_change_a_smaller_one)
@@ -119,8 +53,8 @@ Test(plan, the_largest_block_a_plan_can_run_does_not_change_a_smaller_one)
     pm_graph *graph = nets_cnn();
     pm_step a, b;
     size_t count = 0;
-    float *tight = run_block(graph, CE, 2, 2, 2, &a, &count),
-          *roomy = run_block(graph, CE, 8, 2, 2, &b, &count);
+    float *tight = blocks_run(graph, CE, F32, 2, 2, 2, &a, &count),
+          *roomy = blocks_run(graph, CE, F32, 8, 2, 2, &b, &count);
     cr_assert(memcmp(tight, roomy, count * sizeof *tight) == 0);
     cr_assert_eq(a.loss, b.loss);
     free(tight);
@@ -419,7 +353,7 @@ Test(plan, hooks_see_each_parameter_once_in_order_of_need)
     pm_graph *graph = nets_cnn();
     pm_plan *plan = NULL;
     hook_log log = {0};
-    pm_step_hooks hooks = {log_before, log_after, &log};
+    pm_step_hooks hooks = {.before_param = log_before, .after_gradient = log_after, .ctx = &log};
     NETS_OK(pm_plan_create_training(&plan, graph, CE, ROWS, 1, ROWS));
     nets_fill(plan, graph, CE, ROWS, 0, 1);
     pm_step step = {.lane_count = 1, .hooks = &hooks};
@@ -447,7 +381,7 @@ Test(plan, a_loss_that_is_not_finite_names_step_and_first_node_and_calls_no_grad
     pm_graph *graph = nets_mlp();
     pm_plan *plan = NULL;
     hook_log log = {0};
-    pm_step_hooks hooks = {NULL, log_after, &log};
+    pm_step_hooks hooks = {.after_gradient = log_after, .ctx = &log};
     NETS_OK(pm_plan_create_training(&plan, graph, CE, ROWS, 1, ROWS));
     nets_fill(plan, graph, CE, ROWS, 0, 1);
     pm_plan_param(plan, 2)[4] = NAN;
@@ -544,7 +478,7 @@ static void *train(void *ctx)
     pm_step step;
     size_t count = 0;
     for (int i = 0; i < 20; i++)
-        free(run_block(t->graph, CE, 4, 4, 4, &step, &count));
+        free(blocks_run(t->graph, CE, F32, 4, 4, 4, &step, &count));
     t->loss = step.loss;
     return NULL;
 }

@@ -103,6 +103,7 @@ static void hello_as(kit *k, uint8_t peer, int role, const char *endpoint, const
     hello->name = pm_proto_string(name);
     hello->host = pm_proto_string("here");
     hello->kernel_set = pm_proto_string(kernel_set);
+    hello->kernel_set_bf16 = pm_proto_string(kernel_set[0] == 's' ? "sse" : "avxbf16");
     hello->endpoints = calloc(1, sizeof *hello->endpoints);
     if (role != WORKER)
         hello->endpoints[hello->n_endpoints++] = pm_proto_string(endpoint);
@@ -337,6 +338,18 @@ Test(roster, members_that_do_not_fit_are_refused)
     cr_assert_eq(k->errors, 3);
     beat(k, 9, 0, PARAMILL__PHASE__PHASE_JOINED, 0);
     cr_assert_eq(k->refused_code, PM_NOT_FOUND, "who is not known is asked to say hello");
+    drop(k);
+}
+
+Test(roster, the_kernel_set_that_counts_is_that_of_the_jobs_precision)
+{
+    kit *k = make(false);
+    k->job.precision = PM_PRECISION_BF16;
+    hello_as(k, 3, WORKER, "", "avx");
+    hello_as(k, 4, WORKER, "", "avx2");
+    cr_assert_eq(k->errors, 0, "both round and sum alike");
+    hello_as(k, 4, WORKER, "", "sse");
+    cr_assert_eq(k->refused_code, PM_INVALID);
     drop(k);
 }
 
