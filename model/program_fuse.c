@@ -49,6 +49,20 @@ static uint32_t follower(const fusing *f, const pm_node *node, const char *domai
     return is_op(next, domain, name) && next->inputs[0] == value ? f->reader[value] : NOBODY;
 }
 
+// Node index makes the output of next, which is dropped, as its first.
+static pm_status take_first(fusing *f, uint32_t index, uint32_t next)
+{
+    pm_node *node = &f->program->nodes[index];
+    uint32_t *outputs =
+        pm_region_copy(f->program->region, node->outputs, node->output_count * sizeof *outputs);
+    if (!outputs)
+        return pm_fail(PM_NO_MEMORY, "node %.64s", node->name);
+    outputs[0] = f->program->nodes[next].outputs[0];
+    node->outputs = outputs;
+    f->dropped[next] = true;
+    return pm_ok();
+}
+
 // Node index makes the outputs of next, which is dropped, in its place.
 static void take_over(fusing *f, uint32_t index, uint32_t next)
 {
@@ -77,8 +91,8 @@ static pm_status fuse_relu(fusing *f, uint32_t index)
     const pm_attribute relu[] = {pm_attribute_int("relu", 1)};
     if (next == NOBODY)
         return pm_ok();
-    take_over(f, index, next);
-    return add_attributes(f->program, node, relu, 1);
+    pm_status status = take_first(f, index, next);
+    return status.code == PM_OK ? add_attributes(f->program, node, relu, 1) : status;
 }
 
 // Whether the pool takes whole windows side by side.
@@ -172,7 +186,8 @@ static pm_status fuse_node(fusing *f, uint32_t index)
     const pm_node *node = &f->program->nodes[index];
     const bool conv = is_op(node, "", "Conv");
     pm_status status = pm_ok();
-    if (f->dropped[index] || (!conv && !is_op(node, "", "Gemm")))
+    if (f->dropped[index] || (!conv && !is_op(node, "", "Gemm") && !is_op(node, "", "Add") &&
+                              !is_op(node, PM_DOMAIN, "BatchNormTrain")))
         return status;
     if (conv)
         status = fuse_norm(f, index);
