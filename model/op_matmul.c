@@ -9,7 +9,7 @@
 
 // Floats of a product that a lane sum makes at a time, so that the levels of the tree stay in cache.
 // In pairs each
-// chunk rounds its operands anew, so it is larger.
+// chunk rounds its operands anew, so it is larger, and so it is where there is one lane: there is no tree.
 enum { GEMM_CHUNK = 1 << 15, PAIRS_CHUNK = 1 << 18 };
 
 static const pm_attribute_spec GEMM[] = {{"alpha", PM_ATTRIBUTE_FLOAT},
@@ -101,7 +101,7 @@ static pm_status plan_gemm(pm_task *task)
     task->whole = !task->shared[0] && task->shared[1] && !p->transpose_a && one_addend;
     task->detail = p;
     task->pairs = task->training && task->precision == PM_PRECISION_BF16 && p->k > 0;
-    const size_t most = task->pairs ? PAIRS_CHUNK : GEMM_CHUNK;
+    const size_t most = task->pairs || task->max_lanes == 1 ? PAIRS_CHUNK : GEMM_CHUNK;
     const size_t chunk = p->n < most ? most / (p->n ? p->n : 1) : 1;
     task->part = (chunk < p->m ? chunk : p->m) * p->n;
     p->panels = !task->training && task->whole;
