@@ -9,6 +9,7 @@
 
 // Each fills its part of a table.
 void PM_KERNEL(fill_element)(pm_kernels *table);
+void PM_KERNEL(fill_norm)(pm_kernels *table);
 void PM_KERNEL(fill_row)(pm_kernels *table);
 void PM_KERNEL(fill_block)(pm_kernels *table);
 void PM_KERNEL(fill_image)(pm_kernels *table);

@@ -42,6 +42,108 @@ static void tanh_backward(const float *y, const float *dy, float *dx, size_t n)
         dx[i] = (float)((double)dy[i] * (1 - (double)y[i] * (double)y[i]));
 }
 
+static void error_function(const float *x, float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)erf((double)x[i]);
+}
+
+static void gelu(const float *x, float *y, float *slope, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double z = (double)x[i], area = 0.5 * erfc(-z * M_SQRT1_2);
+        y[i] = (float)(z * area);
+        if (slope)
+            slope[i] = (float)(area + z * exp(-z * z / 2) * M_SQRT1_2 * M_2_SQRTPI / 2);
+    }
+}
+
+static void multiply(const float *x, const float *y, float *z, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        z[i] = x[i] * y[i];
+}
+
+static void layer_norm(const pm_layer_norm *n, const float *x, float *y, float *means, float *inverses)
+{
+    const size_t c = n->columns;
+    for (size_t r = 0; r < n->rows; r++) {
+        double mean = 0, variance = 0;
+        for (size_t j = 0; j < c; j++)
+            mean += (double)x[r * c + j] / (double)c;
+        for (size_t j = 0; j < c; j++)
+            variance += pow((double)x[r * c + j] - mean, 2) / (double)c;
+        const double inverse = 1 / sqrt(variance + (double)n->epsilon);
+        for (size_t j = 0; j < c; j++)
+            y[r * c + j] = (float)(((double)x[r * c + j] - mean) * inverse * (double)n->scale[j] +
+                                   (n->bias ? (double)n->bias[j] : 0));
+        if (means)
+            means[r] = (float)mean;
+        if (inverses)
+            inverses[r] = (float)inverse;
+    }
+}
+
+static void layer_norm_backward(const pm_layer_norm *n, const float *x, const float *dy, const float *means,
+                                const float *inverses, float *dx, float *dscale, float *dbias)
+{
+    const size_t c = n->columns;
+    for (size_t j = 0; j < c; j++) {
+        double scale = 0, bias = 0;
+        for (size_t r = 0; r < n->rows; r++) {
+            scale += (double)dy[r * c + j] * ((double)x[r * c + j] - (double)means[r]) * (double)inverses[r];
+            bias += (double)dy[r * c + j];
+        }
+        if (dscale)
+            dscale[j] = (float)scale;
+        if (dbias)
+            dbias[j] = (float)bias;
+    }
+    for (size_t r = 0; r < n->rows && dx; r++) {
+        const double mean = (double)means[r], inverse = (double)inverses[r];
+        double plain = 0, weighted = 0;
+        for (size_t j = 0; j < c; j++) {
+            const double s = (double)dy[r * c + j] * (double)n->scale[j];
+            plain += s / (double)c;
+            weighted += s * ((double)x[r * c + j] - mean) * inverse / (double)c;
+        }
+        for (size_t j = 0; j < c; j++)
+            dx[r * c + j] = (float)(inverse * ((double)dy[r * c + j] * (double)n->scale[j] - plain -
+                                               ((double)x[r * c + j] - mean) * inverse * weighted));
+    }
+}
+
+static void attend(const pm_attend *a, float *scores)
+{
+    for (size_t r = 0; r < a->rows; r++) {
+        float *row = scores + r * a->stride;
+        const size_t seen = a->visible ? a->visible[r] : a->columns;
+        double top = -INFINITY, sum = 0;
+        for (size_t j = 0; j < a->columns; j++) {
+            row[j] = row[j] * a->scale + (a->mask ? a->mask[r * a->mask_stride + j] : 0);
+            top = j < seen && (double)row[j] > top ? (double)row[j] : top;
+        }
+        for (size_t j = 0; j < seen; j++)
+            sum += exp((double)row[j] - top);
+        for (size_t j = 0; j < a->columns; j++)
+            row[j] = j < seen ? (float)(exp((double)row[j] - top) / sum) : 0;
+    }
+}
+
+static void attend_backward(const pm_attend *a, const float *shares, float *dshares)
+{
+    for (size_t r = 0; r < a->rows; r++) {
+        const float *p = shares + r * a->stride;
+        float *d = dshares + r * a->stride;
+        const size_t seen = a->visible ? a->visible[r] : a->columns;
+        double dot = 0;
+        for (size_t j = 0; j < seen; j++)
+            dot += (double)p[j] * (double)d[j];
+        for (size_t j = 0; j < a->columns; j++)
+            d[j] = j < seen ? (float)((double)p[j] * ((double)d[j] - dot) * (double)a->scale) : 0;
+    }
+}
+
 static void dropout(const pm_dropout *d, const float *x, float *y, uint8_t *mask, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -182,46 +284,66 @@ static void sum_channels(const float *x, size_t images, size_t channels, size_t 
     }
 }
 
-static void scale_channels(const float *x, const float *a, const float *b, float *y, size_t images,
-                           size_t channels, size_t area)
+// Where element i of channel c of all images is.
+static size_t in_plane(const pm_planes *p, size_t c, size_t i)
 {
-    for (size_t i = 0; i < images * channels * area; i++)
-        y[i] = (float)((double)x[i] * (double)a[i / area % channels] + (double)b[i / area % channels]);
+    return i / p->area * p->stride + c * p->area + i % p->area;
 }
 
-static void moments(const float *x, size_t images, size_t stride, size_t area, float *mean, float *variance)
+static void moments(const pm_planes *p, const float *x, float *mean, float *variance)
 {
-    double sum = 0, squares = 0, count = (double)(images * area);
-    for (size_t i = 0; i < images * area; i++)
-        sum += (double)x[i / area * stride + i % area];
-    for (size_t i = 0; i < images * area; i++)
-        squares += pow((double)x[i / area * stride + i % area] - sum / count, 2);
-    *mean = (float)(sum / count);
-    *variance = (float)(squares / count);
-}
-
-static void norm_sums(const float *x, const float *dy, size_t images, size_t stride, size_t area, float mean,
-                      float inverse, float *sum_dy, float *sum_dy_x)
-{
-    double sum = 0, products = 0;
-    for (size_t i = 0; i < images * area; i++) {
-        size_t at = i / area * stride + i % area;
-        sum += (double)dy[at];
-        products += (double)dy[at] * ((double)x[at] - (double)mean) * (double)inverse;
+    const size_t count = p->images * p->area;
+    for (size_t c = 0; c < p->channels; c++) {
+        double sum = 0, squares = 0;
+        for (size_t i = 0; i < count; i++)
+            sum += (double)x[in_plane(p, c, i)];
+        for (size_t i = 0; i < count; i++)
+            squares += pow((double)x[in_plane(p, c, i)] - sum / (double)count, 2);
+        mean[c] = (float)(sum / (double)count);
+        variance[c] = (float)(squares / (double)count);
     }
-    *sum_dy = (float)sum;
-    *sum_dy_x = (float)products;
 }
 
-static void norm_backward(const float *x, const float *dy, float *dx, size_t images, size_t stride,
-                          size_t area, float mean, float inverse, float mean_dy, float mean_dy_x,
-                          float factor)
+static void norm(const pm_norm *n, const float *x, float *y)
 {
-    for (size_t i = 0; i < images * area; i++) {
-        size_t at = i / area * stride + i % area;
-        double normal = ((double)x[at] - (double)mean) * (double)inverse;
-        dx[at] = (float)((double)factor * ((double)dy[at] - (double)mean_dy - normal * (double)mean_dy_x));
+    for (size_t c = 0; c < n->planes.channels; c++)
+        for (size_t i = 0; i < n->planes.images * n->planes.area; i++) {
+            const size_t at = in_plane(&n->planes, c, i);
+            const float value = x[at] * n->factor[c] + n->offset[c];
+            y[at] = n->relu && value < 0 ? 0 : value;
+        }
+}
+
+static double norm_dy(const pm_norm *n, size_t c, float x, float dy)
+{
+    return !n->relu || x * n->factor[c] + n->offset[c] > 0 ? (double)dy : 0;
+}
+
+static void norm_sums(const pm_norm *n, const float *x, const float *dy, float *sum_dy, float *sum_dy_x)
+{
+    for (size_t c = 0; c < n->planes.channels; c++) {
+        double sum = 0, products = 0;
+        for (size_t i = 0; i < n->planes.images * n->planes.area; i++) {
+            const size_t at = in_plane(&n->planes, c, i);
+            const double d = norm_dy(n, c, x[at], dy[at]);
+            sum += d;
+            products += d * ((double)x[at] - (double)n->mean[c]) * (double)n->inverse[c];
+        }
+        sum_dy[c] = (float)sum;
+        sum_dy_x[c] = (float)products;
     }
+}
+
+static void norm_backward(const pm_norm *n, const float *x, const float *dy, const float *mean_dy,
+                          const float *mean_dy_x, float *dx)
+{
+    for (size_t c = 0; c < n->planes.channels; c++)
+        for (size_t i = 0; i < n->planes.images * n->planes.area; i++) {
+            const size_t at = in_plane(&n->planes, c, i);
+            const double normal = ((double)x[at] - (double)n->mean[c]) * (double)n->inverse[c];
+            dx[at] = (float)((double)n->factor[c] * (norm_dy(n, c, x[at], dy[at]) - (double)mean_dy[c] -
+                                                     normal * (double)mean_dy_x[c]));
+        }
 }
 
 // The place in the image of window element (i, j) of output (y, x); -1 in the padding.
@@ -422,6 +544,13 @@ const pm_kernels *pm_reference_kernels(void)
                                      .sigmoid_backward = sigmoid_backward,
                                      .tanh = tanh_,
                                      .tanh_backward = tanh_backward,
+                                     .error_function = error_function,
+                                     .gelu = gelu,
+                                     .multiply = multiply,
+                                     .layer_norm = layer_norm,
+                                     .layer_norm_backward = layer_norm_backward,
+                                     .attend = attend,
+                                     .attend_backward = attend_backward,
                                      .dropout = dropout,
                                      .dropout_backward = dropout_backward,
                                      .add = add,
@@ -435,7 +564,7 @@ const pm_kernels *pm_reference_kernels(void)
                                      .squared_error = squared_error,
                                      .add_channel = add_channel,
                                      .sum_channels = sum_channels,
-                                     .scale_channels = scale_channels,
+                                     .norm = norm,
                                      .moments = moments,
                                      .norm_sums = norm_sums,
                                      .norm_backward = norm_backward,
