@@ -103,7 +103,10 @@ void pm_product_run(const pm_product *p)
     bli_rntm_set_num_threads(1, &runtime);
     cntx_t *context = NULL;
     if (p->fixed_shape) {
+        // What pays for packing does without the small-matrix path, which reads operands in place.
         bool large = p->m >= 64 && p->n >= 64 && p->m * p->n * p->k >= (size_t)1 << 22;
+        if (large)
+            bli_rntm_disable_l3_sup(&runtime);
         context = large && set.large_context != set.row_context ? set.large_context : set.small_context;
     } else {
         context = p->n >= 64 && p->k >= 64 ? set.large_context : set.row_context;

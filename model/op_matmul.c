@@ -9,7 +9,7 @@
 
 // Floats of a product that a lane sum makes at a time, so that the levels of the tree stay in cache, and rows
 // at least, so that packing the other operand for each chunk costs little beside the product. In pairs each
-// chunk rounds its operands anew, so it is larger.
+// chunk rounds its operands anew, so it is larger, as it is where there is one lane and so no tree.
 enum { CHUNK = 1 << 16, CHUNK_ROWS = 64, PAIRS_CHUNK = 1 << 18 };
 
 // In training products narrower than this part of a panel are left to BLIS.
@@ -104,7 +104,7 @@ static pm_status plan_gemm(pm_task *task)
     task->whole = !task->shared[0] && task->shared[1] && !p->transpose_a && one_addend;
     task->detail = p;
     task->pairs = task->training && task->precision == PM_PRECISION_BF16 && p->k > 0;
-    const size_t most = task->pairs ? PAIRS_CHUNK : CHUNK;
+    const size_t most = task->pairs || task->max_lanes == 1 ? PAIRS_CHUNK : CHUNK;
     const size_t chunk = p->n < most / CHUNK_ROWS ? most / (p->n ? p->n : 1) : CHUNK_ROWS;
     task->part = (chunk < p->m ? chunk : p->m) * p->n;
     p->panels = task->whole && !task->pairs && (!task->training || p->n >= task->kernels->panel / NARROW);
