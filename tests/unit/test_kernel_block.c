@@ -25,7 +25,7 @@ static void expect_near(const pm_kernels *table, const char *what, const float *
 }
 
 #define EACH_TABLE(fast)                                                                                     \
-    const pm_kernels *tables[3], *plain = pm_reference_kernels(), *fast = NULL;                              \
+    const pm_kernels *tables[PM_KERNEL_TABLES], *plain = pm_reference_kernels(), *fast = NULL;               \
     const size_t table_count = pm_kernels_all(tables);                                                       \
     for (size_t at = 0; at < table_count && (fast = tables[at]); at++)
 
@@ -153,7 +153,7 @@ Test(kernel_block, shares_of_attention_agree_with_their_twins)
 // As kernels of products alone may contract, these give the same bits in each table.
 Test(kernel_block, variants_give_the_same_bits)
 {
-    const pm_kernels *tables[3];
+    const pm_kernels *tables[PM_KERNEL_TABLES];
     const size_t count = pm_kernels_all(tables);
     const pm_layer_norm n = {.rows = 5, .columns = 77, .scale = dy, .bias = dy + 100, .epsilon = 1e-5f};
     const pm_attend a = {.rows = 5, .columns = 77, .stride = 77, .scale = 0.3f};
