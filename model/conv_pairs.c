@@ -58,7 +58,7 @@ static weight_extents weight_extents_of(const pm_kernels *kernels, const pm_wind
 
 typedef struct weight_views {
     uint16_t *padded;       // (images, image)
-    uint16_t *plane;        // (height, width)
+    uint16_t *plane;        // (height, width), or rows of dy
     uint32_t *dy;           // (outputs, images, pairs)
     float *packed, *wide;   // (images, pairs, panel); (depth, stride)
     size_t *steps;          // (depth): of each window element
@@ -70,7 +70,7 @@ static size_t carve_weight(unsigned char *memory, const pm_kernels *kernels, con
 {
     const size_t pairs = e->images * e->pairs;
     const size_t words[] = {e->images * e->image / 2,
-                            (size_t)(w->height * w->width + 1) / 2,
+                            (size_t)(w->height * w->width + 1) / 2 + e->pairs,
                             e->outputs * pairs,
                             pairs * kernels->panel,
                             e->depth * e->stride,
@@ -111,38 +111,39 @@ static void spread(const uint16_t *from, size_t count, size_t stride, uint16_t *
         to[i] = from[stride * i];
 }
 
-// A row begins at place left of the padded one.
-static void pad_row(const uint16_t *from, size_t width, size_t stride, size_t left, size_t phase,
-                    uint16_t *to)
+// A row, cut into the phases that window elements see.
+static void pad_row(const pm_window *w, const weight_extents *e, const uint16_t *from, uint16_t *to)
 {
+    const size_t width = (size_t)w->width, stride = (size_t)w->stride_w, left = (size_t)w->pad_left;
     if (stride == 1) {
         memcpy(to + left, from, width * sizeof *from);
         return;
     }
     for (size_t first = 0; first < stride && first < width; first++) {
         const size_t at = left + first;
-        spread(from + first, (width - first + stride - 1) / stride, stride,
-               to + at % stride * phase + at / stride);
+        if (at % stride < (size_t)w->kernel_w)
+            spread(from + first, (width - first + stride - 1) / stride, stride,
+                   to + at % stride * e->phase + at / stride);
     }
 }
 
 static void pad_phases(const pm_kernels *kernels, const pm_window *w, const weight_extents *e,
                        const float *image, uint16_t *plane, uint16_t *padded)
 {
-    const size_t width = (size_t)w->width, stride = (size_t)w->stride_w, left = (size_t)w->pad_left,
-                 count = (size_t)w->height * width;
+    const size_t width = (size_t)w->width, count = (size_t)w->height * width;
     for (size_t c = 0; c < (size_t)w->channels; c++, image += count, padded += e->plane) {
         kernels->round(image, plane, count);
         const uint16_t *from = plane;
         uint16_t *to = padded + (size_t)w->pad_top * e->line;
-        for (size_t y = 0; y < (size_t)w->height; y++, from += width, to += e->line)
-            pad_row(from, width, stride, left, e->phase, to);
+        for (int64_t y = w->pad_top; y < w->height + w->pad_top; y++, from += width, to += e->line)
+            if (y % w->stride_h < w->kernel_h)
+                pad_row(w, e, from, to);
     }
 }
 
 // Pairs of the rows of one output channel of one image.
 static void pair_pixels(const pm_kernels *kernels, const pm_window *w, size_t rows, const float *dy,
-                        uint32_t *pairs)
+                        uint16_t *halves, uint32_t *pairs)
 {
     const size_t width = (size_t)w->out_width;
     uint16_t *to = (uint16_t *)(void *)pairs;
@@ -150,8 +151,10 @@ static void pair_pixels(const pm_kernels *kernels, const pm_window *w, size_t ro
         kernels->round(dy, to, rows * width);
         return;
     }
-    for (size_t y = 0; y < rows; y++, dy += width, to += width + 1) {
-        kernels->round(dy, to, width);
+    kernels->round(dy, halves, rows * width);
+    for (size_t y = 0; y < rows; y++, halves += width, to += width + 1) {
+        for (size_t x = 0; x < width; x++)
+            to[x] = halves[x];
         to[width] = 0;
     }
 }
@@ -202,7 +205,7 @@ void pm_conv_pairs_weight(const pm_kernels *kernels, const pm_conv *c, const flo
             const size_t rows = height - row < e.rows ? height - row : e.rows, pairs = rows * e.width;
             for (size_t o = 0; o < e.outputs; o++)
                 for (size_t k = 0; k < images; k++)
-                    pair_pixels(kernels, w, rows, dy + (k * e.outputs + o) * area + row * width,
+                    pair_pixels(kernels, w, rows, dy + (k * e.outputs + o) * area + row * width, v.plane,
                                 v.dy + (o * images + k) * pairs);
             add_weight(kernels, &e, &v, v.padded + row * (size_t)w->stride_h * e.line, images * pairs,
                        i > 0 || row > 0);

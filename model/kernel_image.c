@@ -1,4 +1,4 @@
-// Kernels over images: channel sums, normalization, unrolling for convolution; see model/kernels.h.
+// Kernels over images: channel sums, unrolling for convolution; see model/kernels.h.
 #include "model/kernels_variant.h"
 
 #include <string.h>
@@ -37,66 +37,6 @@ static void sum_channels(const float *x, size_t images, size_t channels, size_t 
         for (size_t i = 0; i < images; i++)
             accumulate(sums, x + (i * channels + c) * area, area);
         sum[c] = fold(sums);
-    }
-}
-
-static void scale_channels(const float *x, const float *a, const float *b, float *y, size_t images,
-                           size_t channels, size_t area)
-{
-    for (size_t i = 0; i < images; i++)
-        for (size_t c = 0; c < channels; c++, x += area, y += area)
-            for (size_t p = 0; p < area; p++)
-                y[p] = x[p] * a[c] + b[c];
-}
-
-static void moments(const float *x, size_t images, size_t stride, size_t area, float *mean, float *variance)
-{
-    const float count = (float)images * (float)area;
-    float sums[PM_SUMS] = {0};
-    for (size_t i = 0; i < images; i++)
-        accumulate(sums, x + i * stride, area);
-    const float m = fold(sums) / count;
-    float squares[PM_SUMS] = {0};
-    for (size_t i = 0; i < images; i++) {
-        const float *plane = x + i * stride;
-        size_t p = 0;
-        for (; p + PM_SUMS <= area; p += PM_SUMS)
-            for (size_t k = 0; k < PM_SUMS; k++)
-                squares[k] += (plane[p + k] - m) * (plane[p + k] - m);
-        for (size_t k = 0; p + k < area; k++)
-            squares[k] += (plane[p + k] - m) * (plane[p + k] - m);
-    }
-    *mean = m;
-    *variance = fold(squares) / count;
-}
-
-static void norm_sums(const float *x, const float *dy, size_t images, size_t stride, size_t area, float mean,
-                      float inverse, float *sum_dy, float *sum_dy_x)
-{
-    float sums[PM_SUMS] = {0}, products[PM_SUMS] = {0};
-    for (size_t i = 0; i < images; i++) {
-        const float *a = x + i * stride, *d = dy + i * stride;
-        accumulate(sums, d, area);
-        size_t p = 0;
-        for (; p + PM_SUMS <= area; p += PM_SUMS)
-            for (size_t k = 0; k < PM_SUMS; k++)
-                products[k] += d[p + k] * ((a[p + k] - mean) * inverse);
-        for (size_t k = 0; p + k < area; k++)
-            products[k] += d[p + k] * ((a[p + k] - mean) * inverse);
-    }
-    *sum_dy = fold(sums);
-    *sum_dy_x = fold(products);
-}
-
-static void norm_backward(const float *x, const float *dy, float *dx, size_t images, size_t stride,
-                          size_t area, float mean, float inverse, float mean_dy, float mean_dy_x,
-                          float factor)
-{
-    for (size_t i = 0; i < images; i++) {
-        const float *a = x + i * stride, *d = dy + i * stride;
-        float *out = dx + i * stride;
-        for (size_t p = 0; p < area; p++)
-            out[p] = factor * (d[p] - mean_dy - (a[p] - mean) * inverse * mean_dy_x);
     }
 }
 
@@ -167,10 +107,6 @@ void PM_KERNEL(fill_image)(pm_kernels *table)
 {
     table->add_channel = add_channel;
     table->sum_channels = sum_channels;
-    table->scale_channels = scale_channels;
-    table->moments = moments;
-    table->norm_sums = norm_sums;
-    table->norm_backward = norm_backward;
     table->unroll = unroll;
     table->unroll_backward = unroll_backward;
 }

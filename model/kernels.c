@@ -10,6 +10,7 @@
     void pm_kernel_fill_row_##variant(pm_kernels *table);                                                    \
     void pm_kernel_fill_block_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_image_##variant(pm_kernels *table);                                                  \
+    void pm_kernel_fill_norm_##variant(pm_kernels *table);                                                   \
     void pm_kernel_fill_pool_##variant(pm_kernels *table);                                                   \
     void pm_kernel_fill_panel_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_pairs_##variant(pm_kernels *table);                                                  \
@@ -24,6 +25,7 @@
         pm_kernel_fill_row_##variant(table);                                                                 \
         pm_kernel_fill_block_##variant(table);                                                               \
         pm_kernel_fill_image_##variant(table);                                                               \
+        pm_kernel_fill_norm_##variant(table);                                                                \
         pm_kernel_fill_pool_##variant(table);                                                                \
         pm_kernel_fill_panel_##variant(table);                                                               \
         pm_kernel_fill_pairs_##variant(table);                                                               \

@@ -79,6 +79,20 @@ typedef struct pm_attend {
     const uint32_t *visible; // (rows): columns from here on have no share; at least 1. NULL: all are seen
 } pm_attend;
 
+// Some channels of a batch of images: planes of area elements side by side, stride elements from image to
+// image.
+typedef struct pm_planes {
+    size_t images, channels, area, stride;
+} pm_planes;
+
+// Batch normalization of planes: y = x * factor + offset, then the rectifier where relu.
+typedef struct pm_norm {
+    pm_planes planes;
+    const float *factor, *offset; // (channels): scale * inverse, bias - mean * factor
+    const float *mean, *inverse;  // (channels): of the batch, 1 / sqrt(variance + epsilon); backward
+    bool relu;                    // NaN stays NaN
+} pm_norm;
+
 // Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
 // sums are added pairwise at the end.
 enum { PM_SUMS = 16 };
@@ -138,20 +152,14 @@ typedef struct pm_kernels {
     void (*add_channel)(float *y, const float *bias, size_t channels, size_t area); // y[c][p] += bias[c]
     void (*sum_channels)(const float *x, size_t images, size_t channels, size_t area,
                          float *sum); // over images, p
-    void (*scale_channels)(const float *x, const float *a, const float *b, float *y, size_t images,
-                           size_t channels,
-                           size_t area); // y = x * a[c] + b[c]
-
-    // Batch statistics of one channel over images with stride elements between them: mean, population
-    // variance.
-    void (*moments)(const float *x, size_t images, size_t stride, size_t area, float *mean, float *variance);
-    // Sums over one channel: of dy, and of dy * (x - mean) * inverse.
-    void (*norm_sums)(const float *x, const float *dy, size_t images, size_t stride, size_t area, float mean,
-                      float inverse, float *sum_dy, float *sum_dy_x);
-    // dx = factor * (dy - mean_dy - (x - mean) * inverse * mean_dy_x) over one channel; dx may be dy.
-    void (*norm_backward)(const float *x, const float *dy, float *dx, size_t images, size_t stride,
-                          size_t area, float mean, float inverse, float mean_dy, float mean_dy_x,
-                          float factor);
+    // Batch normalization. Of each channel: mean and population variance; y; the sums of dy and of dy * (x -
+    // mean) * inverse; dx = factor * (dy - mean_dy - (x - mean) * inverse * mean_dy_x), which may be dy. dy
+    // is 0 where a rectifier is over y and y is not positive.
+    void (*moments)(const pm_planes *planes, const float *x, float *mean, float *variance);
+    void (*norm)(const pm_norm *norm, const float *x, float *y);
+    void (*norm_sums)(const pm_norm *norm, const float *x, const float *dy, float *sum_dy, float *sum_dy_x);
+    void (*norm_backward)(const pm_norm *norm, const float *x, const float *dy, const float *mean_dy,
+                          const float *mean_dy_x, float *dx);
 
     // One image. Unrolled images are (channels * kernel_h * kernel_w, out_height * out_width).
     void (*unroll)(const pm_window *w, const float *image, float *columns);

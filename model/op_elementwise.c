@@ -107,6 +107,7 @@ static pm_status plan_broadcast(pm_task *task)
 #define DIVIDED(type, unsigned_type) (z == 0 ? 0 : z == -1 ? (type)(0 - (unsigned_type)x) : x / z)
 
 ARITHMETIC(add, float, f32, x + z)
+ARITHMETIC(add_rectified, float, f32, x + z < 0 ? 0 : x + z)
 ARITHMETIC(add, int32_t, i32, WRAPPING(int32_t, uint32_t, +))
 ARITHMETIC(add, int64_t, i64, WRAPPING(int64_t, uint64_t, +))
 ARITHMETIC(sub, float, f32, x - z)
@@ -119,22 +120,22 @@ ARITHMETIC(div, float, f32, x / z)
 ARITHMETIC(div, int32_t, i32, DIVIDED(int32_t, uint32_t))
 ARITHMETIC(div, int64_t, i64, DIVIDED(int64_t, uint64_t))
 
-#define RUN_ARITHMETIC(op)                                                                                   \
+#define RUN_ARITHMETIC(op, op_f32)                                                                           \
     static void run_##op(const pm_task *task, const pm_call *call)                                           \
     {                                                                                                        \
         const arithmetic ctx = {call->in[0], call->in[1], call->out[0]};                                     \
         const pm_type type = task->out[0]->type;                                                             \
         pm_broadcast_walk(task->detail, call->lanes,                                                         \
-                          type == PM_TYPE_F32   ? op##_f32                                                   \
+                          type == PM_TYPE_F32   ? op_f32                                                     \
                           : type == PM_TYPE_I64 ? op##_i64                                                   \
                                                 : op##_i32,                                                  \
                           &ctx);                                                                             \
     }
 
-RUN_ARITHMETIC(add)
-RUN_ARITHMETIC(sub)
-RUN_ARITHMETIC(mul)
-RUN_ARITHMETIC(div)
+RUN_ARITHMETIC(add, pm_node_int(task->node, "relu", 0) ? add_rectified_f32 : add_f32)
+RUN_ARITHMETIC(sub, sub_f32)
+RUN_ARITHMETIC(mul, mul_f32)
+RUN_ARITHMETIC(div, div_f32)
 
 // The value of "" operator op at a and b.
 static pm_status binary(pm_gradient *g, const pm_node *node, const char *op, uint32_t a, uint32_t b,
@@ -152,10 +153,11 @@ static pm_status negated(pm_gradient *g, const pm_node *node, uint32_t x, uint32
 
 static pm_status gradient_add(pm_gradient *g, const pm_node *node)
 {
-    pm_status status = pm_ok();
+    uint32_t dy = pm_gradient_of(g, node, 0);
+    pm_status status = pm_gradient_through_relu(g, node, &dy);
     for (uint32_t i = 0; i < 2 && status.code == PM_OK; i++)
         if (pm_gradient_wants(g, node, i))
-            status = pm_gradient_give_summed(g, node, i, pm_gradient_of(g, node, 0));
+            status = pm_gradient_give_summed(g, node, i, dy);
     return status;
 }
 

@@ -118,19 +118,22 @@ static pm_status lower_norm(pm_graph *program, bool training, const pm_node *nod
     return status;
 }
 
-typedef struct norm {
-    size_t images, channels, area;
-    float epsilon;
-} norm;
+// Channels that go together when training: their planes stay in cache from pass to pass. Planes of one
+// element are rows.
+enum { BLOCK = 2 };
 
-static norm norm_of(const pm_task *task)
+// Of at most so many channels from first on.
+static pm_norm norm_of(const pm_task *task, size_t images, size_t first, size_t channels)
 {
     const pm_tensor *x = task->in[0];
-    return (norm){(size_t)x->shape[0], (size_t)x->shape[1], pm_extent(x, 2, x->rank),
-                  pm_node_float(task->node, "epsilon", 1e-5f)};
+    const size_t area = pm_extent(x, 2, x->rank), all = (size_t)x->shape[1];
+    const size_t most = area == 1 ? all : channels;
+    return (pm_norm){.planes = {images, all - first < most ? all - first : most, area, all * area},
+                     .relu = pm_node_int(task->node, "relu", 0) != 0};
 }
 
-// Scratch: factor and offset of each channel; in training mean and variance too, where nobody reads them.
+// Scratch: factor and offset of each channel; in training mean, variance and inverse too, where nobody reads
+// them.
 static pm_status plan_norm(pm_task *task)
 {
     task->scratch_bytes = 2 * (size_t)task->in[0]->shape[1] * sizeof(float);
@@ -142,45 +145,60 @@ static pm_status plan_norm(pm_task *task)
 
 static pm_status plan_norm_train(pm_task *task)
 {
-    task->scratch_bytes = 4 * (size_t)task->in[0]->shape[1] * sizeof(float);
+    task->scratch_bytes = 5 * (size_t)task->in[0]->shape[1] * sizeof(float);
     return pm_ok();
 }
 
-static void normalize(const pm_task *task, const pm_call *call, const float *mean, const float *variance,
-                      float *inverse)
+// The forward pass of the channel: inverse of its variance, factor and offset of its scale and bias.
+static void set_channel(float scale, float bias, float mean, float inverse, float *factor, float *offset)
 {
-    const norm n = norm_of(task);
-    const float *scale = call->in[1], *bias = call->in[2];
-    float *factor = call->scratch, *offset = factor + n.channels;
-    for (size_t c = 0; c < n.channels; c++) {
-        const float inverse_c = 1 / sqrtf(variance[c] + n.epsilon);
-        factor[c] = scale[c] * inverse_c;
-        offset[c] = bias[c] - mean[c] * factor[c];
-        if (inverse)
-            inverse[c] = inverse_c;
-    }
-    task->kernels->scale_channels(call->in[0], factor, offset, call->out[0], call->lanes * n.images,
-                                  n.channels, n.area);
+    *factor = scale * inverse;
+    *offset = bias - mean * *factor;
+}
+
+static float inverse_of(const pm_task *task, float variance)
+{
+    return 1 / sqrtf(variance + pm_node_float(task->node, "epsilon", 1e-5f));
 }
 
 static void run_norm(const pm_task *task, const pm_call *call)
 {
-    normalize(task, call, call->in[3], call->in[4], NULL);
+    const size_t channels = (size_t)task->in[0]->shape[1];
+    const float *scale = call->in[1], *bias = call->in[2], *mean = call->in[3], *variance = call->in[4];
+    float *factor = call->scratch, *offset = factor + channels;
+    pm_norm n = norm_of(task, call->lanes * (size_t)task->in[0]->shape[0], 0, channels);
+    for (size_t c = 0; c < channels; c++)
+        set_channel(scale[c], bias[c], mean[c], inverse_of(task, variance[c]), &factor[c], &offset[c]);
+    n.factor = factor;
+    n.offset = offset;
+    task->kernels->norm(&n, call->in[0], call->out[0]);
 }
 
 static void run_norm_train(const pm_task *task, const pm_call *call)
 {
-    const norm n = norm_of(task);
-    const float *x = call->in[0];
-    float *scratch = call->scratch;
-    float *mean = call->out[1] ? call->out[1] : scratch + 2 * n.channels;
-    float *variance = call->out[2] ? call->out[2] : scratch + 3 * n.channels;
-    for (size_t c = 0; c < n.channels; c++)
-        task->kernels->moments(x + c * n.area, n.images, n.channels * n.area, n.area, &mean[c], &variance[c]);
-    normalize(task, call, mean, variance, call->out[3]);
+    const size_t channels = (size_t)task->in[0]->shape[1];
+    const float *x = call->in[0], *scale = call->in[1], *bias = call->in[2];
+    float *scratch = call->scratch, *factor = scratch, *offset = scratch + channels;
+    float *mean = call->out[1] ? call->out[1] : scratch + 2 * channels;
+    float *variance = call->out[2] ? call->out[2] : scratch + 3 * channels;
+    float *inverse = call->out[3] ? call->out[3] : scratch + 4 * channels;
+    pm_norm n;
+    for (size_t first = 0; first < channels; first += n.planes.channels) {
+        n = norm_of(task, (size_t)task->in[0]->shape[0], first, BLOCK);
+        const size_t at = first * n.planes.area;
+        task->kernels->moments(&n.planes, x + at, mean + first, variance + first);
+        for (size_t c = first; c < first + n.planes.channels; c++) {
+            inverse[c] = inverse_of(task, variance[c]);
+            set_channel(scale[c], bias[c], mean[c], inverse[c], &factor[c], &offset[c]);
+        }
+        n.factor = factor + first;
+        n.offset = offset + first;
+        task->kernels->norm(&n, x + at, (float *)call->out[0] + at);
+    }
 }
 
-// (x, dy, scale, mean, inverse) to (dx, dscale, dbias) of one lane; dx may be left out.
+// (x, dy, scale, mean, inverse, and bias where the rectifier is over y) to (dx, dscale, dbias) of one lane;
+// dx may be left out.
 static pm_status infer_norm_grad(pm_shapes *s)
 {
     s->out[0] = s->in[0]->tensor;
@@ -189,45 +207,58 @@ static pm_status infer_norm_grad(pm_shapes *s)
     return pm_ok();
 }
 
+// Scratch: the sums where nobody reads them, factor, offset and means, of each channel.
 static pm_status plan_norm_grad(pm_task *task)
 {
-    task->scratch_bytes = 2 * (size_t)task->in[0]->shape[1] * sizeof(float);
+    task->scratch_bytes = 6 * (size_t)task->in[0]->shape[1] * sizeof(float);
     return pm_ok();
 }
 
 static void run_norm_grad(const pm_task *task, const pm_call *call)
 {
-    const norm n = norm_of(task);
+    const size_t images = (size_t)task->in[0]->shape[0], channels = (size_t)task->in[0]->shape[1];
     const float *x = call->in[0], *dy = call->in[1], *scale = call->in[2], *mean = call->in[3],
-                *inverse = call->in[4];
-    const float count = (float)n.images * (float)n.area;
+                *inverse = call->in[4], *bias = task->node->input_count > 5 ? call->in[5] : NULL;
     float *dx = call->out[0], *sums = call->scratch;
+    float *factor = sums + 2 * channels, *offset = sums + 3 * channels;
+    float *mean_dy = sums + 4 * channels, *mean_dy_x = sums + 5 * channels;
     float *sum_dy_x = call->out[1] ? call->out[1] : sums,
-          *sum_dy = call->out[2] ? call->out[2] : sums + n.channels;
-    for (size_t c = 0; c < n.channels; c++) {
-        const size_t at = c * n.area;
-        task->kernels->norm_sums(x + at, dy + at, n.images, n.channels * n.area, n.area, mean[c], inverse[c],
-                                 &sum_dy[c], &sum_dy_x[c]);
+          *sum_dy = call->out[2] ? call->out[2] : sums + channels;
+    pm_norm n;
+    for (size_t first = 0; first < channels; first += n.planes.channels) {
+        n = norm_of(task, images, first, BLOCK);
+        const size_t at = first * n.planes.area;
+        const float count = (float)images * (float)n.planes.area;
+        for (size_t c = first; c < first + n.planes.channels; c++)
+            set_channel(scale[c], bias ? bias[c] : 0, mean[c], inverse[c], &factor[c], &offset[c]);
+        n.factor = factor + first;
+        n.offset = offset + first;
+        n.mean = mean + first;
+        n.inverse = inverse + first;
+        task->kernels->norm_sums(&n, x + at, dy + at, sum_dy + first, sum_dy_x + first);
+        for (size_t c = 0; c < n.planes.channels; c++) {
+            mean_dy[c] = sum_dy[first + c] / count;
+            mean_dy_x[c] = sum_dy_x[first + c] / count;
+        }
         if (dx)
-            task->kernels->norm_backward(x + at, dy + at, dx + at, n.images, n.channels * n.area, n.area,
-                                         mean[c], inverse[c], sum_dy[c] / count, sum_dy_x[c] / count,
-                                         scale[c] * inverse[c]);
+            task->kernels->norm_backward(&n, x + at, dy + at, mean_dy, mean_dy_x, dx + at);
     }
 }
 
 static pm_status gradient_norm_train(pm_gradient *g, const pm_node *node)
 {
     uint32_t made[3] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
-    pm_status status =
-        pm_recipe_add(pm_gradient_program(g), node,
-                      (pm_recipe){.domain = PM_DOMAIN,
-                                  .op = "BatchNormGrad",
-                                  PM_VALUES(node->inputs[0], pm_gradient_of(g, node, 0), node->inputs[1],
-                                            node->outputs[1], node->outputs[3]),
-                                  .attributes = node->attributes,
-                                  .attribute_count = node->attribute_count,
-                                  .output_count = 3},
-                      made);
+    const uint32_t inputs[] = {node->inputs[0],  pm_gradient_of(g, node, 0), node->inputs[1],
+                               node->outputs[1], node->outputs[3],           node->inputs[2]};
+    pm_status status = pm_recipe_add(pm_gradient_program(g), node,
+                                     (pm_recipe){.domain = PM_DOMAIN,
+                                                 .op = "BatchNormGrad",
+                                                 .inputs = inputs,
+                                                 .input_count = pm_node_int(node, "relu", 0) ? 6 : 5,
+                                                 .attributes = node->attributes,
+                                                 .attribute_count = node->attribute_count,
+                                                 .output_count = 3},
+                                     made);
     if (status.code == PM_OK && pm_gradient_wants(g, node, 1))
         status = pm_gradient_give(g, node, 1, made[1]);
     if (status.code == PM_OK && pm_gradient_wants(g, node, 2))
@@ -389,7 +420,7 @@ const pm_operator PM_FAMILY_NORM[] = {
     {.domain = PM_DOMAIN,
      .name = "BatchNormGrad",
      .min_inputs = 5,
-     .max_inputs = 5,
+     .max_inputs = 6,
      .max_outputs = 3,
      .traits = PM_TRAIT_IN_PLACE,
      .attributes = NORM,

@@ -284,46 +284,66 @@ static void sum_channels(const float *x, size_t images, size_t channels, size_t 
     }
 }
 
-static void scale_channels(const float *x, const float *a, const float *b, float *y, size_t images,
-                           size_t channels, size_t area)
+// Where element i of channel c of all images is.
+static size_t in_plane(const pm_planes *p, size_t c, size_t i)
 {
-    for (size_t i = 0; i < images * channels * area; i++)
-        y[i] = (float)((double)x[i] * (double)a[i / area % channels] + (double)b[i / area % channels]);
+    return i / p->area * p->stride + c * p->area + i % p->area;
 }
 
-static void moments(const float *x, size_t images, size_t stride, size_t area, float *mean, float *variance)
+static void moments(const pm_planes *p, const float *x, float *mean, float *variance)
 {
-    double sum = 0, squares = 0, count = (double)(images * area);
-    for (size_t i = 0; i < images * area; i++)
-        sum += (double)x[i / area * stride + i % area];
-    for (size_t i = 0; i < images * area; i++)
-        squares += pow((double)x[i / area * stride + i % area] - sum / count, 2);
-    *mean = (float)(sum / count);
-    *variance = (float)(squares / count);
-}
-
-static void norm_sums(const float *x, const float *dy, size_t images, size_t stride, size_t area, float mean,
-                      float inverse, float *sum_dy, float *sum_dy_x)
-{
-    double sum = 0, products = 0;
-    for (size_t i = 0; i < images * area; i++) {
-        size_t at = i / area * stride + i % area;
-        sum += (double)dy[at];
-        products += (double)dy[at] * ((double)x[at] - (double)mean) * (double)inverse;
+    const size_t count = p->images * p->area;
+    for (size_t c = 0; c < p->channels; c++) {
+        double sum = 0, squares = 0;
+        for (size_t i = 0; i < count; i++)
+            sum += (double)x[in_plane(p, c, i)];
+        for (size_t i = 0; i < count; i++)
+            squares += pow((double)x[in_plane(p, c, i)] - sum / (double)count, 2);
+        mean[c] = (float)(sum / (double)count);
+        variance[c] = (float)(squares / (double)count);
     }
-    *sum_dy = (float)sum;
-    *sum_dy_x = (float)products;
 }
 
-static void norm_backward(const float *x, const float *dy, float *dx, size_t images, size_t stride,
-                          size_t area, float mean, float inverse, float mean_dy, float mean_dy_x,
-                          float factor)
+static void norm(const pm_norm *n, const float *x, float *y)
 {
-    for (size_t i = 0; i < images * area; i++) {
-        size_t at = i / area * stride + i % area;
-        double normal = ((double)x[at] - (double)mean) * (double)inverse;
-        dx[at] = (float)((double)factor * ((double)dy[at] - (double)mean_dy - normal * (double)mean_dy_x));
+    for (size_t c = 0; c < n->planes.channels; c++)
+        for (size_t i = 0; i < n->planes.images * n->planes.area; i++) {
+            const size_t at = in_plane(&n->planes, c, i);
+            const float value = x[at] * n->factor[c] + n->offset[c];
+            y[at] = n->relu && value < 0 ? 0 : value;
+        }
+}
+
+static double norm_dy(const pm_norm *n, size_t c, float x, float dy)
+{
+    return !n->relu || x * n->factor[c] + n->offset[c] > 0 ? (double)dy : 0;
+}
+
+static void norm_sums(const pm_norm *n, const float *x, const float *dy, float *sum_dy, float *sum_dy_x)
+{
+    for (size_t c = 0; c < n->planes.channels; c++) {
+        double sum = 0, products = 0;
+        for (size_t i = 0; i < n->planes.images * n->planes.area; i++) {
+            const size_t at = in_plane(&n->planes, c, i);
+            const double d = norm_dy(n, c, x[at], dy[at]);
+            sum += d;
+            products += d * ((double)x[at] - (double)n->mean[c]) * (double)n->inverse[c];
+        }
+        sum_dy[c] = (float)sum;
+        sum_dy_x[c] = (float)products;
     }
+}
+
+static void norm_backward(const pm_norm *n, const float *x, const float *dy, const float *mean_dy,
+                          const float *mean_dy_x, float *dx)
+{
+    for (size_t c = 0; c < n->planes.channels; c++)
+        for (size_t i = 0; i < n->planes.images * n->planes.area; i++) {
+            const size_t at = in_plane(&n->planes, c, i);
+            const double normal = ((double)x[at] - (double)n->mean[c]) * (double)n->inverse[c];
+            dx[at] = (float)((double)n->factor[c] * (norm_dy(n, c, x[at], dy[at]) - (double)mean_dy[c] -
+                                                     normal * (double)mean_dy_x[c]));
+        }
 }
 
 // The place in the image of window element (i, j) of output (y, x); -1 in the padding.
@@ -544,7 +564,7 @@ const pm_kernels *pm_reference_kernels(void)
                                      .squared_error = squared_error,
                                      .add_channel = add_channel,
                                      .sum_channels = sum_channels,
-                                     .scale_channels = scale_channels,
+                                     .norm = norm,
                                      .moments = moments,
                                      .norm_sums = norm_sums,
                                      .norm_backward = norm_backward,

@@ -79,9 +79,9 @@ Test(program_fuse, answers_keep_their_bits)
     }
 }
 
-Test(program_fuse, steps_keep_their_bits)
+// A step of the joined graph and of the one apart, which alone has tasks of the operator, gives the same.
+static void check_steps(pm_graph *const graphs[2], const char *apart)
 {
-    pm_graph *graphs[] = {image_net(false), image_net(true)};
     pm_plan *plans[2] = {NULL, NULL};
     double losses[2];
     for (size_t i = 0; i < 2; i++) {
@@ -94,16 +94,61 @@ Test(program_fuse, steps_keep_their_bits)
         NETS_OK(pm_plan_step(plans[i], &step));
         losses[i] = step.loss;
     }
-    cr_assert(has(plans[0], "ConvPool") && !has(plans[1], "ConvPool"));
+    cr_assert(!has(plans[0], apart) && has(plans[1], apart));
     cr_assert_eq(losses[0], losses[1]);
     for (size_t p = 0; p < pm_graph_param_count(graphs[0]); p++)
         cr_assert(memcmp(pm_plan_gradient(plans[0], p), pm_plan_gradient(plans[1], p),
                          pm_graph_param(graphs[0], p)->count * sizeof(float)) == 0,
                   "gradient of %s", pm_graph_param(graphs[0], p)->name);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 2; i++)
         pm_plan_destroy(&plans[i]);
+}
+
+Test(program_fuse, steps_keep_their_bits)
+{
+    pm_graph *graphs[] = {image_net(false), image_net(true)};
+    check_steps(graphs, "MaxPoolWhere");
+    for (size_t i = 0; i < 2; i++)
         pm_graph_destroy(&graphs[i]);
+}
+
+// A residual block: convolution, normalization, rectifier, convolution, normalization, plus the input,
+// rectifier. apart as above.
+static pm_graph *residual_net(bool apart)
+{
+    pm_graph *g = graphs_create();
+    const pm_attribute pads[] = {pm_attribute_ints("pads", (const int64_t[]){1, 1, 1, 1}, 4)};
+    const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(3, WIDTH, WIDTH));
+    static const char *const names[2][5] = {{"w1", "s1", "b1", "m1", "v1"}, {"w2", "s2", "b2", "m2", "v2"}};
+    uint32_t y = x, between[4], count = 0;
+    for (size_t i = 0; i < 2; i++) {
+        const uint32_t conv = graphs_node_with(
+            g, "Conv", GRAPHS_VALUES(y, graphs_param(g, names[i][0], GRAPHS_SHAPE(3, 3, 3, 3))), pads, 1);
+        y = graphs_node(g, "BatchNormalization",
+                        GRAPHS_VALUES(conv, graphs_param(g, names[i][1], GRAPHS_SHAPE(3)),
+                                      graphs_param(g, names[i][2], GRAPHS_SHAPE(3)),
+                                      graphs_param(g, names[i][3], GRAPHS_SHAPE(3)),
+                                      graphs_param(g, names[i][4], GRAPHS_SHAPE(3))));
+        y = i == 0 ? y : graphs_node(g, "Add", GRAPHS_VALUES(y, x));
+        between[count++] = y;
+        y = graphs_node(g, "Relu", GRAPHS_VALUES(y));
     }
+    const uint32_t flat = graphs_node(g, "Flatten", GRAPHS_VALUES(y));
+    const uint32_t gemm = graphs_node(
+        g, "Gemm", GRAPHS_VALUES(flat, graphs_param(g, "matrix", GRAPHS_SHAPE(FEATURES, CLASSES))));
+    NETS_OK(pm_graph_add_output(g, gemm));
+    for (uint32_t i = 0; apart && i < count; i++)
+        NETS_OK(pm_graph_add_output(g, between[i]));
+    NETS_OK(pm_graph_finish(g));
+    return g;
+}
+
+Test(program_fuse, normalizations_and_sums_take_the_rectifier_over_them_and_steps_keep_their_bits)
+{
+    pm_graph *graphs[] = {residual_net(false), residual_net(true)};
+    check_steps(graphs, "Relu");
+    for (size_t i = 0; i < 2; i++)
+        pm_graph_destroy(&graphs[i]);
 }
 
 // Convolution and normalization over it; apart as above.
