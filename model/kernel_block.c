@@ -14,12 +14,12 @@ static void error_function(const float *x, float *y, size_t n)
 static void gelu(const float *x, float *y, float *slope, size_t n)
 {
     if (!slope) {
-#pragma GCC ivdep
+        PM_SAME_PLACES
         for (size_t i = 0; i < n; i++)
             y[i] = x[i] * pm_normal_area(x[i], pm_exp(-0.5f * x[i] * x[i]));
         return;
     }
-#pragma GCC ivdep
+    PM_SAME_PLACES
     for (size_t i = 0; i < n; i++) {
         const float z = x[i], bell = pm_exp(-0.5f * z * z), area = pm_normal_area(z, bell);
         y[i] = z * area;
@@ -29,7 +29,7 @@ static void gelu(const float *x, float *y, float *slope, size_t n)
 
 static void multiply(const float *x, const float *y, float *z, size_t n)
 {
-#pragma GCC ivdep
+    PM_SAME_PLACES
     for (size_t i = 0; i < n; i++)
         z[i] = x[i] * y[i];
 }
@@ -134,7 +134,7 @@ static void layer_norm_backward(const pm_layer_norm *n, const float *x, const fl
         row_sums(n, x, dy, mean, inverse, &plain, &weighted);
         plain /= (float)c;
         weighted /= (float)c;
-#pragma GCC ivdep
+        PM_SAME_PLACES
         for (size_t j = 0; j < c; j++)
             dx[j] = inverse * (dy[j] * n->scale[j] - plain - (x[j] - mean) * inverse * weighted);
     }

@@ -7,6 +7,13 @@
 #define PM_PASTE(a, b) PM_PASTE2(a, b)
 #define PM_KERNEL(name) PM_PASTE(pm_kernel_##name, PM_VARIANT)
 
+// Before a loop whose outputs may lie over its inputs, each element over its own: it may become vectors.
+#if defined(__clang__)
+#define PM_SAME_PLACES _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define PM_SAME_PLACES _Pragma("GCC ivdep")
+#endif
+
 // Each fills its part of a table.
 void PM_KERNEL(fill_element)(pm_kernels *table);
 void PM_KERNEL(fill_norm)(pm_kernels *table);

@@ -153,7 +153,7 @@ LOWER(lower_layer_norm)
     const uint32_t axes = (1u << x.rank) - (1u << axis);
     bool whole = c.status.code == PM_OK && x.count > 0 && node->output_count == 1;
     for (uint32_t i = 1; i < node->input_count; i++)
-        whole = whole && pm_compose_tensor(&c, node->inputs[i]).count == pm_extent(&x, axis, x.rank);
+        whole = whole && pm_shape_ends(&x, axis, &program->values[node->inputs[i]].tensor);
     if (whole) {
         uint32_t made[3] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
         pm_status status = pm_recipe_add(program, node,

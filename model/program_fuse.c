@@ -222,6 +222,8 @@ static pm_status fuse_node(pm_fusing *f, uint32_t index)
         return status;
     if (pm_fusing_is(node, "", "Erf"))
         return pm_fuse_gelu(f, index);
+    if (pm_fusing_is(node, "", "Sqrt"))
+        return pm_fuse_layer_norm(f, index);
     if (pm_fusing_is(node, "", "Softmax"))
         return pm_fuse_attention(f, index);
     if (!conv && !gemm && !pm_fusing_is(node, "", "Add") && !pm_fusing_is(node, PM_DOMAIN, "BatchNormTrain"))

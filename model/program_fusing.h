@@ -35,5 +35,8 @@ pm_status pm_fuse_bias(pm_fusing *f, uint32_t gemm) PM_CHECKED;
 // x (1 + erf(x / sqrt 2)) / 2, written with five operators (program_fuse_block.c).
 pm_status pm_fuse_gelu(pm_fusing *f, uint32_t erf) PM_CHECKED;
 
+// Layer normalization, written with nine operators around a root (program_fuse_block.c).
+pm_status pm_fuse_layer_norm(pm_fusing *f, uint32_t root) PM_CHECKED;
+
 // Products with keys, scale, mask, softmax, product with values (program_fuse_attention.c).
 pm_status pm_fuse_attention(pm_fusing *f, uint32_t softmax) PM_CHECKED;

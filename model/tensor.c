@@ -39,6 +39,18 @@ bool pm_shape_count(const int64_t *shape, uint32_t rank, size_t limit, size_t *c
     return true;
 }
 
+bool pm_shape_ends(const pm_tensor *tensor, uint32_t axis, const pm_tensor *part)
+{
+    if (part->rank > tensor->rank || part->count != pm_extent(tensor, axis, tensor->rank))
+        return false;
+    for (uint32_t d = tensor->rank - part->rank; d < tensor->rank; d++) {
+        const int64_t extent = part->shape[d - (tensor->rank - part->rank)];
+        if (extent != (d < axis ? 1 : tensor->shape[d]))
+            return false;
+    }
+    return true;
+}
+
 bool pm_shape_equal(const pm_tensor *a, const pm_tensor *b)
 {
     return a->rank == b->rank && memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0;

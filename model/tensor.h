@@ -46,6 +46,10 @@ bool pm_shape_count(const int64_t *shape, uint32_t rank, size_t limit, size_t *c
 
 bool pm_shape_equal(const pm_tensor *a, const pm_tensor *b);
 
+// Whether part, broadcast over the tensor's axes before axis, has one element for each place along those from
+// axis on.
+bool pm_shape_ends(const pm_tensor *tensor, uint32_t axis, const pm_tensor *part);
+
 // "(1, 28, 28)" into text.
 const char *pm_shape_text(const int64_t *shape, uint32_t rank, char *text, size_t size);
 

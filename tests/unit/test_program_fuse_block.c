@@ -149,3 +149,65 @@ Test(program_fuse_block, layer_normalization_is_one_pass_where_nothing_is_broadc
             gradients_check(graph, PM_LOSS_SOFTMAX_CROSS_ENTROPY);
         }
 }
+
+// What exporters write for it up to opset 16. apart: the root is read by others, too. column: the scale is
+// one for each row, which is no layer normalization.
+static pm_graph *written_norm_net(bool by_product, bool apart, bool column)
+{
+    pm_graph *g = graphs_create();
+    const pm_attribute axes = pm_attribute_ints("axes", (const int64_t[]){-1}, 1);
+    const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(3, 3));
+    const uint32_t low = graphs_node(
+        g, "Sub", GRAPHS_VALUES(x, graphs_node_with(g, "ReduceMean", GRAPHS_VALUES(x), &axes, 1)));
+    const uint32_t square = by_product ? graphs_node(g, "Mul", GRAPHS_VALUES(low, low))
+                                       : graphs_node(g, "Pow", GRAPHS_VALUES(low, number(g, "two", 2)));
+    const uint32_t variance = graphs_node_with(g, "ReduceMean", GRAPHS_VALUES(square), &axes, 1);
+    const uint32_t root = graphs_node(
+        g, "Sqrt", GRAPHS_VALUES(graphs_node(g, "Add", GRAPHS_VALUES(variance, number(g, "epsilon", 1e-5)))));
+    const uint32_t z = graphs_node(g, "Div", GRAPHS_VALUES(low, root));
+    const uint32_t scale =
+        column ? graphs_param(g, "scale", GRAPHS_SHAPE(3, 1)) : graphs_param(g, "scale", GRAPHS_SHAPE(3));
+    const uint32_t y = graphs_node(g, "Add",
+                                   GRAPHS_VALUES(graphs_node(g, "Mul", GRAPHS_VALUES(z, scale)),
+                                                 graphs_param(g, "bias", GRAPHS_SHAPE(3))));
+    g->values[y].tensor = graphs_tensor(PM_TYPE_F32, GRAPHS_SHAPE(1, 3, 3));
+    const uint32_t flat = graphs_node(g, "Flatten", GRAPHS_VALUES(y));
+    const uint32_t head =
+        graphs_node(g, "Gemm", GRAPHS_VALUES(flat, graphs_param(g, "weight", GRAPHS_SHAPE(9, OUTPUTS))));
+    g->values[head].batched = true;
+    g->values[head].tensor = graphs_tensor(PM_TYPE_F32, GRAPHS_SHAPE(1, OUTPUTS));
+    NETS_OK(pm_graph_add_output(g, head));
+    if (apart) {
+        g->values[root].tensor = graphs_tensor(PM_TYPE_F32, GRAPHS_SHAPE(1, 3, 1));
+        g->values[root].batched = true;
+        NETS_OK(pm_graph_add_output(g, root));
+    }
+    NETS_OK(pm_graph_finish(g));
+    return g;
+}
+
+Test(program_fuse_block, layer_normalization_is_found_where_it_is_written_with_others)
+{
+    fill();
+    for (int by_product = 0; by_product < 2; by_product++) {
+        pm_graph *graphs[] = {written_norm_net(by_product, false, false),
+                              written_norm_net(by_product, true, false),
+                              written_norm_net(by_product, false, true)};
+        pm_plan *plans[3] = {NULL, NULL, NULL};
+        float y[2][ROWS * OUTPUTS];
+        for (size_t i = 0; i < 3; i++) {
+            NETS_OK(pm_plan_create_inference(&plans[i], graphs[i], ROWS));
+            cr_assert_eq(count_of(plans[i], "LayerNorm"), i == 0);
+            cr_assert_eq(count_of(plans[i], "Sqrt"), i != 0);
+        }
+        NETS_OK(pm_plan_infer(plans[0], input, ROWS, y[0]));
+        NETS_OK(pm_plan_run(plans[1], (const void *const[]){input}, ROWS, (void *const[]){y[1], erfs}));
+        for (size_t i = 0; i < ROWS * OUTPUTS; i++)
+            cr_assert(fabsf(y[0][i] - y[1][i]) <= 1e-5f * (1 + fabsf(y[1][i])));
+        for (size_t i = 0; i < 3; i++)
+            pm_plan_destroy(&plans[i]);
+        for (size_t i = 1; i < 3; i++)
+            pm_graph_destroy(&graphs[i]);
+        gradients_check(graphs[0], PM_LOSS_SOFTMAX_CROSS_ENTROPY);
+    }
+}
