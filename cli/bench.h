@@ -26,7 +26,7 @@ pm_status pm_bench_best(const pm_bench *bench, pm_bench_run run, void *ctx, doub
 // A request of rows to a plan, as a pm_bench_run with it as ctx.
 typedef struct pm_bench_request {
     pm_plan *plan;
-    const float *input;
+    const void *input;
     float *output;
     uint32_t rows;
 } pm_bench_request;
@@ -50,18 +50,26 @@ pm_status pm_bench_limits(pm_bench *bench) PM_CHECKED;
 // Matrix products, of changing and of frozen operands (bench_products.c).
 pm_status pm_bench_products(const pm_bench *bench) PM_CHECKED;
 
-// Answers and training steps of two models (bench_inference.c, bench_training.c).
+// Answers and training steps of the models (bench_inference.c, bench_training.c).
 pm_status pm_bench_inference(const pm_bench *bench) PM_CHECKED;
 pm_status pm_bench_training(const pm_bench *bench) PM_CHECKED;
 
 // The models: "mlp", 784-512-256-10, and "cnn", two 3x3 convolutions of 32 and 64 channels, each with a pool,
-// then 128 and 10, on 28x28 images. operations: of one row's forward pass; steps: of its training step. The
-// caller owns *graph.
+// then 128 and 10, on 28x28 images; "gpt", 4 Transformer blocks of 4 heads, 128 wide, over 64 characters of
+// 65, with biases and a last product of its own weights (no tied embedding).
 typedef struct pm_bench_model {
-    const char *name;
+    const char *name, *unit; // what a rate counts: "images", "tokens"
     pm_graph *graph;
-    double forward_operations, training_operations;
+    double forward_operations, training_operations; // of a row's forward pass, of its training step
+    uint32_t batch;                                 // of a training step
+    uint32_t places, classes;                       // units of a row, each with a target below classes
+    uint32_t vocabulary;                            // inputs are whole numbers below it; 0: floats
+    pm_job_optimizer optimizer;
 } pm_bench_model;
 
-enum { PM_BENCH_MODELS = 2 };
+enum { PM_BENCH_MODELS = 3 };
+// The caller owns model->graph (bench_models.c).
 pm_status pm_bench_model_make(pm_bench_model *model, size_t index) PM_CHECKED;
+
+// rows inputs of the model, 64-byte aligned; the caller frees them. NULL when out of memory.
+void *pm_bench_model_inputs(const pm_bench_model *model, uint32_t rows, uint64_t stream);

@@ -11,18 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 128, STEPS = 4, SPINS = 4096 };
+enum { STEPS = 4, SPINS = 4096 };
 
 typedef struct fleet {
     const pm_bench_model *model;
     pm_precision precision;
     uint32_t threads;
-    pm_plan **plans;     // (threads): a lane each
-    float **values[2];   // (params), of an even and of an odd step
-    float **moments;     // (params)
-    uint64_t step;       // of the next run
-    atomic_uint arrived; // at barriers, ever
-    pm_status *statuses; // (threads)
+    pm_plan **plans;                 // (threads): a lane each
+    float **values[2];               // (params), of an even and of an odd step
+    float **moments[PM_MOMENTS_MAX]; // (params)
+    uint64_t step;                   // of the next run
+    atomic_uint arrived;             // at barriers, ever
+    pm_status *statuses;             // (threads)
 } fleet;
 
 typedef struct member {
@@ -43,8 +43,7 @@ static void meet(fleet *f, unsigned round)
 // The member's part of every parameter: gradients added along the tree, then the update.
 static void update(fleet *f, uint32_t index, uint64_t step)
 {
-    const pm_job_optimizer optimizer = {
-        .kind = PM_OPTIMIZER_MOMENTUM, .learning_rate = 0.01, .momentum = 0.9};
+    const pm_job_optimizer *optimizer = &f->model->optimizer;
     for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++) {
         const size_t count = pm_graph_param(f->model->graph, p)->count, first = count * index / f->threads,
                      last = count * (index + 1) / f->threads;
@@ -55,12 +54,13 @@ static void update(fleet *f, uint32_t index, uint64_t step)
                 for (size_t e = first; e < last; e++)
                     left[e] += right[e];
             }
-        pm_optimizer_apply(&optimizer, optimizer.learning_rate, step,
+        pm_optimizer_apply(optimizer, optimizer->learning_rate, step,
                            &(pm_update){.count = last - first,
+                                        .decays = true,
                                         .gradient = pm_plan_gradient(f->plans[0], p) + first,
                                         .from = f->values[step % 2][p] + first,
                                         .to = f->values[(step + 1) % 2][p] + first,
-                                        .moments = {f->moments[p] + first}});
+                                        .moments = {f->moments[0][p] + first, f->moments[1][p] + first}});
     }
 }
 
@@ -109,20 +109,22 @@ static pm_status run_steps(void *ctx)
 
 static pm_status fill_plan(fleet *f, uint32_t index)
 {
-    const uint32_t rows = BATCH / f->threads;
+    const pm_bench_model *model = f->model;
+    const uint32_t rows = model->batch / f->threads;
     pm_status status =
-        pm_plan_create_training_with(&f->plans[index], f->model->graph, PM_LOSS_SOFTMAX_CROSS_ENTROPY, rows,
-                                     1, BATCH, &(pm_plan_options){.precision = f->precision});
+        pm_plan_create_training_with(&f->plans[index], model->graph, PM_LOSS_SOFTMAX_CROSS_ENTROPY, rows, 1,
+                                     model->batch, &(pm_plan_options){.precision = f->precision});
     if (status.code != PM_OK)
         return status;
-    const size_t count = rows * pm_graph_input_count(f->model->graph);
-    float *numbers = pm_bench_numbers(count, 7 + index);
-    if (!numbers)
+    const size_t count = rows * pm_graph_input_count(model->graph);
+    void *inputs = pm_bench_model_inputs(model, rows, 7 + index);
+    if (!inputs)
         return pm_fail(PM_NO_MEMORY, "training rows");
-    memcpy(pm_plan_input(f->plans[index]), numbers, count * sizeof *numbers);
-    free(numbers);
-    for (uint32_t r = 0; r < rows; r++)
-        ((int32_t *)pm_plan_target(f->plans[index]))[r] = (int32_t)(r % 10);
+    memcpy(pm_plan_input_at(f->plans[index], 0), inputs,
+           count * (model->vocabulary ? sizeof(int64_t) : sizeof(float)));
+    free(inputs);
+    for (uint32_t i = 0; i < rows * model->places; i++)
+        ((int32_t *)pm_plan_target(f->plans[index]))[i] = (int32_t)(i % model->classes);
     return status;
 }
 
@@ -132,8 +134,9 @@ static pm_status make_values(fleet *f)
         const pm_param *param = pm_graph_param(f->model->graph, p);
         f->values[0][p] = malloc(param->count * sizeof(float));
         f->values[1][p] = malloc(param->count * sizeof(float));
-        f->moments[p] = calloc(param->count, sizeof(float));
-        if (!f->values[0][p] || !f->values[1][p] || !f->moments[p])
+        for (size_t m = 0; m < PM_MOMENTS_MAX; m++)
+            f->moments[m][p] = calloc(param->count, sizeof(float));
+        if (!f->values[0][p] || !f->values[1][p] || !f->moments[0][p] || !f->moments[1][p])
             return pm_fail(PM_NO_MEMORY, "parameter %.64s", param->name);
         memcpy(f->values[0][p], param->initial, param->count * sizeof(float));
     }
@@ -145,14 +148,15 @@ static void release(fleet *f)
     for (uint32_t i = 0; f->plans && i < f->threads; i++)
         pm_plan_destroy(&f->plans[i]);
     for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++)
-        for (size_t i = 0; i < 3; i++) {
-            float **list = i < 2 ? f->values[i] : f->moments;
+        for (size_t i = 0; i < 2 + PM_MOMENTS_MAX; i++) {
+            float **list = i < 2 ? f->values[i] : f->moments[i - 2];
             if (list)
                 free(list[p]);
         }
-    free(f->values[0]);
-    free(f->values[1]);
-    free(f->moments);
+    for (size_t i = 0; i < 2; i++)
+        free(f->values[i]);
+    for (size_t i = 0; i < PM_MOMENTS_MAX; i++)
+        free(f->moments[i]);
     free(f->plans);
     free(f->statuses);
 }
@@ -167,10 +171,10 @@ static pm_status measure(const pm_bench *bench, const pm_bench_model *model, uin
                .threads = threads,
                .plans = calloc(threads, sizeof(pm_plan *)),
                .values = {calloc(params, sizeof(float *)), calloc(params, sizeof(float *))},
-               .moments = calloc(params, sizeof(float *)),
+               .moments = {calloc(params, sizeof(float *)), calloc(params, sizeof(float *))},
                .statuses = calloc(threads, sizeof(pm_status))};
     pm_status status = pm_fail(PM_NO_MEMORY, "training of %zu parameters", params);
-    if (f.plans && f.values[0] && f.values[1] && f.moments && f.statuses)
+    if (f.plans && f.values[0] && f.values[1] && f.moments[0] && f.moments[1] && f.statuses)
         status = make_values(&f);
     for (uint32_t i = 0; i < threads && status.code == PM_OK; i++)
         status = fill_plan(&f, i);
@@ -188,11 +192,12 @@ static pm_status train(const pm_bench *bench, const pm_bench_model *model, uint3
     pm_status status = pm_ok();
     for (pm_precision p = PM_PRECISION_F32; p <= PM_PRECISION_BF16 && status.code == PM_OK; p++) {
         status = measure(bench, model, threads, p, &seconds[p]);
-        const double images = BATCH / seconds[p], rate = images * model->training_operations;
+        const double rows = model->batch / seconds[p], rate = rows * model->training_operations;
         if (status.code == PM_OK)
-            printf("training %s batch %d threads %u %s: %.1f us, %.0f images/s, %.1f GFLOP/s, %.2f of "
+            printf("training %s batch %u threads %u %s: %.1f us, %.0f %s/s, %.1f GFLOP/s, %.2f of "
                    "multiply-adds, %.2f of f32\n",
-                   model->name, BATCH, threads, names[p], seconds[p] * 1e6, images, rate * 1e-9,
+                   model->name, model->batch, threads, names[p], seconds[p] * 1e6, rows * model->places,
+                   model->unit, rate * 1e-9,
                    rate / (threads == 1 ? bench->multiply_adds : bench->multiply_adds_all),
                    seconds[PM_PRECISION_F32] / seconds[p]);
     }
@@ -207,7 +212,7 @@ pm_status pm_bench_training(const pm_bench *bench)
         status = pm_bench_model_make(&model, i);
         if (status.code == PM_OK)
             status = train(bench, &model, 1);
-        if (status.code == PM_OK && bench->threads > 1)
+        if (status.code == PM_OK && bench->threads > 1 && model.batch % bench->threads == 0)
             status = train(bench, &model, bench->threads);
         pm_graph_destroy(&model.graph);
     }

@@ -8,18 +8,23 @@ struct pm_placement {
     pm_slice *slices;
 };
 
-static uint64_t slices_of(uint64_t count)
+// Floats of a slice of the table, its last one aside.
+static uint32_t slice_of(const uint32_t *widths, uint32_t table)
 {
-    return count / PM_SLICE_FLOATS + (count % PM_SLICE_FLOATS != 0);
+    return widths && widths[table] ? PM_SLICE_FLOATS / widths[table] * widths[table] : PM_SLICE_FLOATS;
 }
 
-static pm_status count_slices(const uint64_t *counts, uint32_t tables, uint32_t *size)
+static pm_status count_slices(const uint64_t *counts, const uint32_t *widths, uint32_t tables, uint32_t *size)
 {
     uint64_t total = 0;
     for (uint32_t t = 0; t < tables; t++) {
         if (counts[t] == 0)
             return pm_fail(PM_INVALID, "table %u is empty", t);
-        total += slices_of(counts[t]);
+        const uint32_t most = slice_of(widths, t);
+        if (most == 0 || (widths && widths[t] && counts[t] % widths[t]))
+            return pm_fail(PM_UNSUPPORTED, "table %u has rows of %u floats; a slice has %d", t, widths[t],
+                           PM_SLICE_FLOATS);
+        total += counts[t] / most + (counts[t] % most != 0);
         if (total > PM_SLICES_MAX)
             return pm_fail(PM_UNSUPPORTED, "the model has more than %d slices of 1 MiB", PM_SLICES_MAX);
     }
@@ -27,15 +32,16 @@ static pm_status count_slices(const uint64_t *counts, uint32_t tables, uint32_t 
     return pm_ok();
 }
 
-static void cut(pm_placement *p, const uint64_t *counts)
+static void cut(pm_placement *p, const uint64_t *counts, const uint32_t *widths)
 {
     uint32_t at = 0;
     for (uint32_t t = 0; t < p->tables; t++) {
         p->first[t] = at;
+        const uint32_t most = slice_of(widths, t);
         uint64_t left = counts[t];
         for (uint32_t s = 0; left > 0; s++) {
-            uint32_t count = left < PM_SLICE_FLOATS ? (uint32_t)left : PM_SLICE_FLOATS;
-            p->slices[at++] = (pm_slice){t, s, (uint64_t)s * PM_SLICE_FLOATS, count, 0};
+            uint32_t count = left < most ? (uint32_t)left : most;
+            p->slices[at++] = (pm_slice){t, s, (uint64_t)s * most, count, 0};
             left -= count;
         }
     }
@@ -66,13 +72,13 @@ static void assign(pm_placement *p, pm_slice **order, uint64_t *load)
     }
 }
 
-pm_status pm_placement_create(pm_placement **placement, const uint64_t *counts, uint32_t tables,
-                              uint32_t shards)
+pm_status pm_placement_create(pm_placement **placement, const uint64_t *counts, const uint32_t *widths,
+                              uint32_t tables, uint32_t shards)
 {
     if (tables == 0 || shards == 0)
         return pm_fail(PM_INVALID, "a placement of %u tables on %u shards", tables, shards);
     uint32_t size = 0;
-    pm_status status = count_slices(counts, tables, &size);
+    pm_status status = count_slices(counts, widths, tables, &size);
     if (status.code != PM_OK)
         return status;
     pm_placement *p = calloc(1, sizeof *p);
@@ -83,7 +89,7 @@ pm_status pm_placement_create(pm_placement **placement, const uint64_t *counts, 
                             calloc(size, sizeof *p->slices)};
     }
     if (p && p->first && p->slices && order && load) {
-        cut(p, counts);
+        cut(p, counts, widths);
         assign(p, order, load);
         *placement = p;
     } else {

@@ -17,10 +17,11 @@ typedef struct pm_slice {
 
 typedef struct pm_placement pm_placement;
 
-// counts: floats of each table (tables entries, each > 0). Largest slices first, each to the shard with the
+// counts: floats of each table (tables entries, each > 0). widths: floats of a row where a table is cut into
+// whole rows, 0 where it may be cut anywhere; NULL: all may. Largest slices first, each to the shard with the
 // fewest bytes so far (Graham's longest-processing-time rule). The caller owns *placement.
-pm_status pm_placement_create(pm_placement **placement, const uint64_t *counts, uint32_t tables,
-                              uint32_t shards) PM_CHECKED;
+pm_status pm_placement_create(pm_placement **placement, const uint64_t *counts, const uint32_t *widths,
+                              uint32_t tables, uint32_t shards) PM_CHECKED;
 void pm_placement_destroy(pm_placement **placement);
 
 uint32_t pm_placement_tables(const pm_placement *placement);

@@ -13,17 +13,29 @@
 enum { JOB_MAX_BYTES = 1 << 20 };
 
 static const cyaml_strval_t OPS[] = {
-    {"Gemm", PM_OP_GEMM},           {"Relu", PM_OP_RELU},
-    {"Sigmoid", PM_OP_SIGMOID},     {"Tanh", PM_OP_TANH},
-    {"Dropout", PM_OP_DROPOUT},     {"Conv", PM_OP_CONV},
-    {"MaxPool", PM_OP_MAX_POOL},    {"AveragePool", PM_OP_AVERAGE_POOL},
-    {"Flatten", PM_OP_FLATTEN},     {"BatchNormalization", PM_OP_BATCH_NORMALIZATION},
-    {"Softmax", PM_OP_SOFTMAX},     {"Gelu", PM_OP_GELU},
-    {"Residual", PM_OP_RESIDUAL},   {"GlobalAveragePool", PM_OP_GLOBAL_AVERAGE_POOL},
-    {"MatMul", PM_OP_MATMUL},       {"LayerNormalization", PM_OP_LAYER_NORMALIZATION},
-    {"Embedding", PM_OP_EMBEDDING}, {"PositionEmbedding", PM_OP_POSITION_EMBEDDING},
-    {"Attention", PM_OP_ATTENTION}, {"Transformer", PM_OP_TRANSFORMER},
-    {"LSTM", PM_OP_LSTM},           {"GRU", PM_OP_GRU},
+    {"Gemm", PM_OP_GEMM},
+    {"Relu", PM_OP_RELU},
+    {"Sigmoid", PM_OP_SIGMOID},
+    {"Tanh", PM_OP_TANH},
+    {"Dropout", PM_OP_DROPOUT},
+    {"Conv", PM_OP_CONV},
+    {"MaxPool", PM_OP_MAX_POOL},
+    {"AveragePool", PM_OP_AVERAGE_POOL},
+    {"Flatten", PM_OP_FLATTEN},
+    {"BatchNormalization", PM_OP_BATCH_NORMALIZATION},
+    {"Softmax", PM_OP_SOFTMAX},
+    {"Gelu", PM_OP_GELU},
+    {"Residual", PM_OP_RESIDUAL},
+    {"GlobalAveragePool", PM_OP_GLOBAL_AVERAGE_POOL},
+    {"MatMul", PM_OP_MATMUL},
+    {"LayerNormalization", PM_OP_LAYER_NORMALIZATION},
+    {"Embedding", PM_OP_EMBEDDING},
+    {"PositionEmbedding", PM_OP_POSITION_EMBEDDING},
+    {"Attention", PM_OP_ATTENTION},
+    {"Transformer", PM_OP_TRANSFORMER},
+    {"LSTM", PM_OP_LSTM},
+    {"GRU", PM_OP_GRU},
+    {"DotInteraction", PM_OP_DOT_INTERACTION},
 };
 
 static const cyaml_strval_t LOSSES[] = {
@@ -35,10 +47,8 @@ static const cyaml_strval_t LOSSES[] = {
 };
 
 static const cyaml_strval_t OPTIMIZERS[] = {
-    {"sgd", PM_OPTIMIZER_SGD},
-    {"momentum", PM_OPTIMIZER_MOMENTUM},
-    {"adam", PM_OPTIMIZER_ADAM},
-    {"adamw", PM_OPTIMIZER_ADAMW},
+    {"sgd", PM_OPTIMIZER_SGD},     {"momentum", PM_OPTIMIZER_MOMENTUM}, {"adam", PM_OPTIMIZER_ADAM},
+    {"adamw", PM_OPTIMIZER_ADAMW}, {"adagrad", PM_OPTIMIZER_ADAGRAD},
 };
 
 static const cyaml_strval_t SCHEDULES[] = {
@@ -62,8 +72,9 @@ static const cyaml_strval_t DATA_TYPES[] = {
 };
 
 static const cyaml_strval_t QUALITIES[] = {
-    {"accuracy", PM_QUALITY_ACCURACY}, {"top_5", PM_QUALITY_TOP_5}, {"auc", PM_QUALITY_AUC},
-    {"log_loss", PM_QUALITY_LOG_LOSS}, {"f1", PM_QUALITY_F1},       {"rmse", PM_QUALITY_RMSE},
+    {"accuracy", PM_QUALITY_ACCURACY}, {"top_2", PM_QUALITY_TOP_2},   {"top_3", PM_QUALITY_TOP_3},
+    {"top_5", PM_QUALITY_TOP_5},       {"top_10", PM_QUALITY_TOP_10}, {"auc", PM_QUALITY_AUC},
+    {"log_loss", PM_QUALITY_LOG_LOSS}, {"f1", PM_QUALITY_F1},         {"rmse", PM_QUALITY_RMSE},
 };
 
 static const cyaml_strval_t AUGMENTS[] = {
@@ -97,6 +108,8 @@ static const cyaml_schema_field_t LAYER_FIELDS[] = {
     UINT("heads", OPTIONAL, pm_layer, heads),
     CYAML_FIELD_BOOL("full", OPTIONAL, pm_layer, full),
     UINT("vocabulary", OPTIONAL, pm_layer, vocabulary),
+    UINT("numbers", OPTIONAL, pm_layer, numbers),
+    CYAML_FIELD_BOOL("sparse", OPTIONAL, pm_layer, sparse),
     CYAML_FIELD_BOOL("last", OPTIONAL, pm_layer, last),
     CYAML_FIELD_SEQUENCE_COUNT("layers", OPTIONAL | CYAML_FLAG_POINTER, pm_layer, layers, layer_count, &LAYER,
                                1, 1000),
@@ -122,6 +135,8 @@ static const cyaml_schema_field_t REPLACE_FIELDS[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_value_t PATTERN = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 4096)};
+
 static const cyaml_schema_field_t MODEL_FIELDS[] = {
     TEXT("onnx", OPTIONAL, pm_job_model, onnx),
     {.key = "replace_last",
@@ -132,6 +147,8 @@ static const cyaml_schema_field_t MODEL_FIELDS[] = {
      .data_offset = 0},
     CYAML_FIELD_SEQUENCE_COUNT("layers", OPTIONAL | CYAML_FLAG_POINTER, pm_job_model, layers, layer_count,
                                &LAYER, 1, 1000),
+    CYAML_FIELD_SEQUENCE_COUNT("sparse", OPTIONAL | CYAML_FLAG_POINTER, pm_job_model, sparse, sparse_count,
+                               &PATTERN, 1, 1000),
     CYAML_FIELD_END,
 };
 
@@ -183,6 +200,7 @@ static const cyaml_schema_field_t OPTIMIZER_FIELDS[] = {
     REAL("beta1", OPTIONAL, pm_job_optimizer, beta1),
     REAL("beta2", OPTIONAL, pm_job_optimizer, beta2),
     REAL("epsilon", OPTIONAL, pm_job_optimizer, epsilon),
+    REAL("initial_accumulator", OPTIONAL, pm_job_optimizer, initial_accumulator),
     REAL("weight_decay", OPTIONAL, pm_job_optimizer, weight_decay),
     WORD("decay", OPTIONAL, pm_job_optimizer, decay, DECAYS),
     WORD("schedule", OPTIONAL, pm_job_optimizer, schedule, SCHEDULES),

@@ -15,6 +15,7 @@
 //       - {op: Gemm, units: 10}
 //     onnx: pretrained.onnx                             # instead of input and layers
 //     replace_last: {units: 10}                         # with onnx, optional: a fresh last layer
+//     sparse: ["embedding*"]                            # optional: tables of which a step needs few rows
 //   data:
 //     train: {features: train-images-idx3-ubyte.gz, targets: train-labels-idx1-ubyte.gz}
 //     validation: {features: …, targets: …}             # optional; or validation_split: 0.1
@@ -63,7 +64,8 @@ typedef enum pm_op {
     PM_OP_ATTENTION,
     PM_OP_TRANSFORMER,
     PM_OP_LSTM,
-    PM_OP_GRU
+    PM_OP_GRU,
+    PM_OP_DOT_INTERACTION
 } pm_op;
 
 // One entry of model.layers; which fields matter depends on op (0 means the default in brackets).
@@ -74,7 +76,11 @@ typedef enum pm_op {
 // input is int64. PositionEmbedding adds a vector for each place of (N, T, C). Attention is multi-head
 // self-attention over (N, T, C), each place seeing itself and those before it. Transformer is a block of
 // GPT-2: x + Attention(norm x), then x + MatMul(Gelu(MatMul(norm x))). LSTM and GRU give (N, T, units) of (N,
-// T, C).
+// T, C). DotInteraction is the first layer of a DLRM, over rows of numbers and then categories: its layers
+// make a vector of units of the numbers, and each category, a whole number below vocabulary, is a row of a
+// table of its own; it gives that vector and then the products of every two of the vectors. Tables begin
+// uniform in
+// +-1 / sqrt(vocabulary).
 typedef struct pm_layer {
     pm_op op;
     uint32_t units;    // Gemm, MatMul, Embedding, LSTM, GRU: outputs; Transformer: of the inner one [4 C]
@@ -88,9 +94,11 @@ typedef struct pm_layer {
     double momentum;   // BatchNormalization: weight of the old running value [0.9]
     uint32_t heads;    // Attention, Transformer: a divisor of C
     bool full;         // Attention, Transformer: each place sees all
-    uint32_t vocabulary;                // Embedding: how many different numbers
+    uint32_t vocabulary;                // Embedding, DotInteraction: rows of a table
+    uint32_t numbers;                   // DotInteraction: how many of a row's inputs are numbers
+    bool sparse;                        // Embedding, DotInteraction: see pm_job_model.sparse
     bool last;                          // LSTM, GRU: gives the last place alone, (N, units)
-    struct pm_layer *layers, *shortcut; // Residual; at most PM_MAX_NESTING deep
+    struct pm_layer *layers, *shortcut; // Residual, DotInteraction (layers); at most PM_MAX_NESTING deep
     uint32_t layer_count, shortcut_count;
 } pm_layer;
 
@@ -107,7 +115,10 @@ typedef enum pm_loss {
 // core/quality.h says what each is.
 typedef enum pm_quality {
     PM_QUALITY_ACCURACY,
+    PM_QUALITY_TOP_2,
+    PM_QUALITY_TOP_3,
     PM_QUALITY_TOP_5,
+    PM_QUALITY_TOP_10,
     PM_QUALITY_AUC,
     PM_QUALITY_LOG_LOSS,
     PM_QUALITY_F1,
@@ -126,6 +137,10 @@ typedef struct pm_job_model {
     uint32_t input_rank;    // 1 … PM_MAX_RANK - 1
     pm_layer *layers;
     uint32_t layer_count;
+    char **sparse; // sparse_count shell patterns: parameters that match are tables of which a step pulls and
+                   // pushes only the rows that its data name: data of Gathers on axis 0, whose ids follow
+                   // from the model's input alone
+    uint32_t sparse_count;
 } pm_job_model;
 
 // Of training: in bf16 the operands of convolutions and of products with a matrix are rounded to bfloat16 and
@@ -166,7 +181,8 @@ typedef enum pm_optimizer_kind {
     PM_OPTIMIZER_SGD,
     PM_OPTIMIZER_MOMENTUM,
     PM_OPTIMIZER_ADAM,
-    PM_OPTIMIZER_ADAMW
+    PM_OPTIMIZER_ADAMW,
+    PM_OPTIMIZER_ADAGRAD
 } pm_optimizer_kind;
 
 // All parameters, or those of two axes and more: no biases, no scales and shifts of normalizations.
@@ -184,11 +200,13 @@ typedef struct pm_job_rate {
 typedef struct pm_job_optimizer {
     pm_optimizer_kind kind;
     double learning_rate;
-    double momentum;     // momentum [0.9]
-    double beta1;        // adam, adamw [0.9]
-    double beta2;        // adam, adamw [0.999]
-    double epsilon;      // adam, adamw [1e-8]
-    double weight_decay; // L2 for sgd, momentum and adam; decoupled for adamw [0]
+    double momentum;            // momentum [0.9]
+    double beta1;               // adam, adamw [0.9]
+    double beta2;               // adam, adamw [0.999]
+    double epsilon;             // adam, adamw [1e-8], adagrad [1e-10]
+    double initial_accumulator; // adagrad: what the sum of squares begins from [0]
+    double weight_decay; // L2 for all but adamw, where it is decoupled; of a sparse table for the rows that a
+                         // step touches [0]
     pm_decay decay;      // what weight_decay is for [all]
     pm_schedule schedule;
     double min_learning_rate; // cosine: the rate at the end [0]

@@ -48,7 +48,7 @@ void pm_job_complete(pm_job *job)
     real_default(&job->optimizer.momentum, 0.9);
     real_default(&job->optimizer.beta1, 0.9);
     real_default(&job->optimizer.beta2, 0.999);
-    real_default(&job->optimizer.epsilon, 1e-8);
+    real_default(&job->optimizer.epsilon, job->optimizer.kind == PM_OPTIMIZER_ADAGRAD ? 1e-10 : 1e-8);
     complete_layers(job->model.layers, job->model.layer_count);
 }
 
@@ -73,6 +73,10 @@ static pm_status check_needs(const pm_layer *layer)
         {PM_OP_AVERAGE_POOL, offsetof(pm_layer, kernel), "kernel"},
         {PM_OP_EMBEDDING, offsetof(pm_layer, vocabulary), "vocabulary and units"},
         {PM_OP_EMBEDDING, offsetof(pm_layer, units), "vocabulary and units"},
+        {PM_OP_DOT_INTERACTION, offsetof(pm_layer, numbers), "numbers, vocabulary, units and layers"},
+        {PM_OP_DOT_INTERACTION, offsetof(pm_layer, vocabulary), "numbers, vocabulary, units and layers"},
+        {PM_OP_DOT_INTERACTION, offsetof(pm_layer, units), "numbers, vocabulary, units and layers"},
+        {PM_OP_DOT_INTERACTION, offsetof(pm_layer, layer_count), "numbers, vocabulary, units and layers"},
         {PM_OP_ATTENTION, offsetof(pm_layer, heads), "heads"},
         {PM_OP_TRANSFORMER, offsetof(pm_layer, heads), "heads"},
         {PM_OP_LSTM, offsetof(pm_layer, units), "units: the size of its state"},
@@ -111,10 +115,13 @@ static pm_status check_layer(const pm_layer *layer, uint32_t depth)
         return pm_fail(PM_INVALID, "ratio is in [0, 1)");
     if (!(layer->epsilon > 0) || !(layer->momentum >= 0 && layer->momentum <= 1))
         return pm_fail(PM_INVALID, "epsilon is above 0, momentum in [0, 1]");
-    if (layer->op != PM_OP_RESIDUAL && (layer->layer_count > 0 || layer->shortcut_count > 0))
-        return pm_fail(PM_INVALID, "has no layers of its own; only a Residual has");
+    const bool residual = layer->op == PM_OP_RESIDUAL, interaction = layer->op == PM_OP_DOT_INTERACTION;
+    if ((!residual && !interaction && layer->layer_count > 0) || (!residual && layer->shortcut_count > 0))
+        return pm_fail(PM_INVALID, "has no layers of its own; only a Residual has, and a DotInteraction");
     if (depth == 0 && nesting_of(layer) > PM_MAX_NESTING)
         return pm_fail(PM_INVALID, "is nested more than %d deep", PM_MAX_NESTING);
+    if (layer->sparse && layer->op != PM_OP_EMBEDDING && !interaction)
+        return pm_fail(PM_INVALID, "is not sparse; only an Embedding can be, or a DotInteraction");
     status = pm_wrap(check_layers(layer->layers, layer->layer_count, depth + 1), "layers");
     if (status.code == PM_OK)
         status = pm_wrap(check_layers(layer->shortcut, layer->shortcut_count, depth + 1), "shortcut");
@@ -125,9 +132,10 @@ static pm_status check_layer(const pm_layer *layer, uint32_t depth)
 static pm_status check_layers(const pm_layer *layers, uint32_t count, uint32_t depth)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (layers[i].op == PM_OP_EMBEDDING && (depth > 0 || i > 0))
-            return pm_fail(PM_INVALID, "layer %u (Embedding): only the model's first layer can be one",
-                           i + 1);
+        if ((layers[i].op == PM_OP_EMBEDDING || layers[i].op == PM_OP_DOT_INTERACTION) &&
+            (depth > 0 || i > 0))
+            return pm_fail(PM_INVALID, "layer %u (%s): only the model's first layer can be one", i + 1,
+                           pm_op_name(layers[i].op));
         pm_status status = check_layer(&layers[i], depth);
         if (status.code != PM_OK)
             return pm_wrap(status, "layer %u (%s)", i + 1, pm_op_name(layers[i].op));
@@ -179,7 +187,10 @@ static pm_status check_metrics(const pm_job *job)
         RANKING = 1 << PM_LOSS_BPR
     };
     static const unsigned losses[] = {[PM_QUALITY_ACCURACY] = CLASSES | BINARY | RANKING,
+                                      [PM_QUALITY_TOP_2] = CLASSES | RANKING,
+                                      [PM_QUALITY_TOP_3] = CLASSES | RANKING,
                                       [PM_QUALITY_TOP_5] = CLASSES | RANKING,
+                                      [PM_QUALITY_TOP_10] = CLASSES | RANKING,
                                       [PM_QUALITY_AUC] = CLASSES | BINARY,
                                       [PM_QUALITY_LOG_LOSS] = CLASSES | BINARY,
                                       [PM_QUALITY_F1] = CLASSES | BINARY,
@@ -240,6 +251,10 @@ static pm_status check_optimizer(const pm_job_optimizer *o)
         return pm_fail(PM_INVALID, "optimizer: momentum, beta1 and beta2 are in [0, 1)");
     if (!(o->epsilon > 0) || !(o->weight_decay >= 0) || !isfinite(o->weight_decay))
         return pm_fail(PM_INVALID, "optimizer: epsilon is above 0, weight_decay 0 or above");
+    if (!(o->initial_accumulator >= 0) || !isfinite(o->initial_accumulator))
+        return pm_fail(PM_INVALID, "optimizer: initial_accumulator is 0 or above");
+    if (o->initial_accumulator > 0 && o->kind != PM_OPTIMIZER_ADAGRAD)
+        return pm_fail(PM_INVALID, "optimizer: initial_accumulator goes with adagrad");
     if (!(o->min_learning_rate >= 0 && o->min_learning_rate <= o->learning_rate))
         return pm_fail(PM_INVALID, "optimizer: min_learning_rate is from 0 to learning_rate");
     for (uint32_t i = 0; i < o->rate_count; i++)

@@ -2,11 +2,29 @@
 
 #include <math.h>
 
-enum { TOP = 5, BINS = 4096, BINS_PER_UNIT = 128, BOUND = 16, PER_CLASS = 3 };
+enum { BINS = 4096, BINS_PER_UNIT = 128, BOUND = 16, PER_CLASS = 3 };
 
-// Where the counters of a measure begin, in this order; those that are not asked for take no place.
+// Among how many outputs the class may be; 0: the measure is another.
+static size_t top_of(pm_quality quality)
+{
+    switch (quality) {
+    case PM_QUALITY_TOP_2:
+        return 2;
+    case PM_QUALITY_TOP_3:
+        return 3;
+    case PM_QUALITY_TOP_5:
+        return 5;
+    case PM_QUALITY_TOP_10:
+        return 10;
+    default:
+        return 0;
+    }
+}
+
+// Where the counters of a measure begin, in this order, the tops' in the order in which they are asked for;
+// those that are not asked for take no place.
 typedef struct layout {
-    bool top, auc, f1;
+    bool auc, f1;
     size_t auc_at, f1_at;
 } layout;
 
@@ -14,11 +32,10 @@ static layout layout_of(const pm_job *job)
 {
     layout l = {0};
     for (uint32_t i = 0; i < job->metric_count; i++) {
-        l.top = l.top || job->metrics[i] == PM_QUALITY_TOP_5;
+        l.auc_at += top_of(job->metrics[i]) > 0;
         l.auc = l.auc || job->metrics[i] == PM_QUALITY_AUC;
         l.f1 = l.f1 || job->metrics[i] == PM_QUALITY_F1;
     }
-    l.auc_at = l.top;
     l.f1_at = l.auc_at + (l.auc ? 2 * BINS : 0);
     return l;
 }
@@ -47,12 +64,24 @@ static void count_score(double score, bool positive, uint64_t *bins)
     bins[2 * bin + positive]++;
 }
 
-static bool is_top(const float *outputs, size_t count, size_t class)
+static void count_tops(const pm_job *job, const float *outputs, size_t count, size_t class,
+                       uint64_t *counters)
 {
     size_t larger = 0;
     for (size_t i = 0; i < count; i++)
         larger += outputs[i] > outputs[class] || (outputs[i] == outputs[class] && i < class);
-    return larger < TOP;
+    for (uint32_t i = 0; i < job->metric_count; i++)
+        if (top_of(job->metrics[i]) > 0)
+            *counters++ += larger < top_of(job->metrics[i]);
+}
+
+// The counter of a top; NULL where the sums have none.
+static const uint64_t *find_top(const pm_job *job, pm_quality quality, const pm_quality_sums *sums)
+{
+    size_t at = 0;
+    for (uint32_t i = 0; i < job->metric_count && job->metrics[i] != quality; i++)
+        at += top_of(job->metrics[i]) > 0;
+    return at < sums->counter_count ? &sums->counters[at] : NULL;
 }
 
 // For each class: right answers, answers, occurrences.
@@ -70,8 +99,8 @@ void pm_quality_count_class(const pm_job *job, const float *outputs, size_t coun
     size_t best = 0;
     for (size_t i = 1; i < count; i++)
         best = outputs[i] > outputs[best] ? i : best;
-    if (l.top)
-        counters[0] += is_top(outputs, count, (size_t) class);
+    if (l.auc_at > 0)
+        count_tops(job, outputs, count, (size_t) class, counters);
     if (l.auc)
         count_score((double)outputs[1] - (double)outputs[0], class == 1, counters + l.auc_at);
     if (l.f1) {
@@ -124,8 +153,13 @@ double pm_quality_value(const pm_job *job, pm_quality quality, const pm_quality_
         return sums->loss;
     case PM_QUALITY_RMSE:
         return sqrt(sums->loss);
+    case PM_QUALITY_TOP_2:
+    case PM_QUALITY_TOP_3:
     case PM_QUALITY_TOP_5:
-        return sums->counter_count >= 1 ? (double)sums->counters[0] / rows : NAN;
+    case PM_QUALITY_TOP_10: {
+        const uint64_t *top = find_top(job, quality, sums);
+        return top ? (double)*top / rows : NAN;
+    }
     case PM_QUALITY_AUC:
         return sums->counter_count >= l.auc_at + 2 * BINS ? auc(sums->counters + l.auc_at) : NAN;
     case PM_QUALITY_F1:

@@ -74,6 +74,9 @@ uint32_t pm_compose_reduce(pm_compose *c, const char *op, uint32_t x, uint32_t a
 // The integers 0 .. count - 1 as int64 along axis of rank axes.
 uint32_t pm_compose_count(pm_compose *c, int64_t count, uint32_t axis, uint32_t rank);
 
+// Gelu of x (float32), with the slope that its gradient needs; where nothing needs it, it is not made.
+uint32_t pm_compose_gelu(pm_compose *c, uint32_t x);
+
 // The table entry of an operator that is always lowered.
 #define PM_LOWERED(onnx, first, last, least, most, results, fixed, spec, lower_it)                           \
     {                                                                                                        \

@@ -1,5 +1,7 @@
 #include "model/cost.h"
 
+#include "model/attention.h"
+
 #include <string.h>
 
 static uint64_t extent(const pm_tensor *t, uint32_t axis)
@@ -95,6 +97,21 @@ static uint64_t cost_softmax(const pm_task *task)
     return 5 * task->in[0]->count;
 }
 
+// Two products for each of the leading axes' indices, and a softmax between them; what a mask hides included.
+static uint64_t cost_attention(const pm_task *task)
+{
+    const pm_attention a = pm_attention_read(task->node);
+    uint64_t scores = (uint64_t)(a.queries * a.keys);
+    for (uint32_t d = 0; d < a.axes; d++)
+        scores *= (uint64_t)a.extent[d];
+    return multiply_adds(scores, (uint64_t)(a.depth + a.width)) + 5 * scores;
+}
+
+static uint64_t cost_attention_grad(const pm_task *task)
+{
+    return 2 * cost_attention(task);
+}
+
 static uint64_t cost_nothing(const pm_task *task)
 {
     (void)task;
@@ -134,6 +151,11 @@ static const struct {
     {"BatchNormTrain", cost_norm_train},
     {"BatchNormGrad", cost_norm_train},
     {"LayerNormalization", cost_norm_train},
+    {"LayerNorm", cost_norm_train},
+    {"LayerNormGrad", cost_norm_train},
+    {"Gelu", cost_softmax},
+    {"Attention", cost_attention},
+    {"AttentionGrad", cost_attention_grad},
     {"Softmax", cost_softmax},
     {"LogSoftmax", cost_softmax},
     {"SoftmaxGrad", cost_softmax},

@@ -27,6 +27,7 @@ typedef struct pm_param {
     size_t count; // product of shape
     pm_param_kind kind;
     bool frozen;          // stays as it is: no gradient is computed for it
+    bool sparse;          // a table of rows, of which a step reads and changes some (see pm_plan_rows)
     double momentum;      // STATISTIC: weight of the old value; new = momentum * old + (1 - momentum) * batch
     const float *initial; // count values; NULL when the graph was read from an ONNX file with external data
 } pm_param;

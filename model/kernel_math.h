@@ -1,6 +1,7 @@
 #pragma once
-// exp and tanh without branches, so that the compiler turns them into vectors and every element goes through
+// exp, tanh and erf without branches, so that the compiler turns them into vectors and every element goes through
 // the same operations wherever it stands.
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -50,4 +51,42 @@ static inline float pm_tanh(float x)
 static inline float pm_sigmoid(float x)
 {
     return 1.0f / (1.0f + pm_exp(-x));
+}
+
+// exp(a a) erfc(a) within 1e-7 of itself for 0 <= a <= 9.2: a polynomial of 1 / (1 + 0.4 a), fitted to least
+// relative error.
+static inline float pm_scaled_erfc(float a)
+{
+    const float t = 1.0f / (1.0f + 0.4f * a);
+    float p = 0.0733154642f;
+    p = p * t - 0.393446329f;
+    p = p * t + 0.691063283f;
+    p = p * t - 0.393866512f;
+    p = p * t + 0.432752373f;
+    p = p * t + 0.124158828f;
+    p = p * t + 0.242066278f;
+    p = p * t + 0.223871442f;
+    return p * t + 8.50837718e-05f;
+}
+
+// erf x within 4 ulp: near 0 an odd polynomial (fitted likewise), which keeps its digits there.
+static inline float pm_erf(float x)
+{
+    const float a = fabsf(x), s = x * x;
+    float p = 7.85385147e-05f;
+    p = p * s - 0.000801019063f;
+    p = p * s + 0.00518832735f;
+    p = p * s - 0.0268538118f;
+    p = p * s + 0.112835851f;
+    p = p * s - 0.376126258f;
+    p = p * s + 1.12837917f;
+    const float near = x * p, far = copysignf(1.0f - pm_exp(-s) * pm_scaled_erfc(a), x);
+    return a < 1.0f ? near : far;
+}
+
+// What of the normal distribution lies below x, where its bell is exp(-x x / 2).
+static inline float pm_normal_area(float x, float bell)
+{
+    const float tail = 0.5f * bell * pm_scaled_erfc(fabsf(x) * 0.707106781f), rest = 1.0f - tail;
+    return x < 0 ? tail : rest;
 }

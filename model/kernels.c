@@ -8,6 +8,7 @@
 #define DECLARE(variant)                                                                                     \
     void pm_kernel_fill_element_##variant(pm_kernels *table);                                                \
     void pm_kernel_fill_row_##variant(pm_kernels *table);                                                    \
+    void pm_kernel_fill_block_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_image_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_norm_##variant(pm_kernels *table);                                                   \
     void pm_kernel_fill_pool_##variant(pm_kernels *table);                                                   \
@@ -22,6 +23,7 @@
         table->name = table->base = #variant;                                                                \
         pm_kernel_fill_element_##variant(table);                                                             \
         pm_kernel_fill_row_##variant(table);                                                                 \
+        pm_kernel_fill_block_##variant(table);                                                               \
         pm_kernel_fill_image_##variant(table);                                                               \
         pm_kernel_fill_norm_##variant(table);                                                                \
         pm_kernel_fill_pool_##variant(table);                                                                \

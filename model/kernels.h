@@ -77,6 +77,22 @@ typedef struct pm_norm {
     bool relu;                    // NaN stays NaN
 } pm_norm;
 
+// Rows that are normalized over their columns, then scaled and moved.
+typedef struct pm_layer_norm {
+    size_t rows, columns;
+    const float *scale, *bias; // (columns); bias may be NULL
+    float epsilon;
+} pm_layer_norm;
+
+// Rows of the scores of attention.
+typedef struct pm_attend {
+    size_t rows, columns, stride; // stride: from row to row
+    float scale;
+    const float *mask; // added to the scaled scores; NULL: none
+    size_t mask_stride;
+    const uint32_t *visible; // (rows): columns from here on have no share; at least 1. NULL: all are seen
+} pm_attend;
+
 // Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
 // sums are added pairwise at the end.
 enum { PM_SUMS = 16 };
@@ -95,6 +111,10 @@ typedef struct pm_kernels {
     void (*sigmoid_backward)(const float *y, const float *dy, float *dx, size_t n);
     void (*tanh)(const float *x, float *y, size_t n);
     void (*tanh_backward)(const float *y, const float *dy, float *dx, size_t n);
+    void (*error_function)(const float *x, float *y, size_t n);
+    // y = x * P(X < x) of a normal X, and its slope there, which may be x; NULL when not wanted.
+    void (*gelu)(const float *x, float *y, float *slope, size_t n);
+    void (*multiply)(const float *x, const float *y, float *z, size_t n);
     void (*dropout)(const pm_dropout *d, const float *x, float *y, uint8_t *mask, size_t n);
     void (*dropout_backward)(float ratio, const uint8_t *mask, const float *dy, float *dx, size_t n);
     void (*add)(float *sum, const float *x, size_t n); // sum += x
@@ -105,6 +125,17 @@ typedef struct pm_kernels {
     void (*sum_rows)(const float *x, size_t rows, size_t c, float *sum); // sum[j] = x[0][j] + x[1][j] + ...
     void (*softmax)(const float *x, float *y, size_t rows, size_t c);
     void (*softmax_backward)(const float *y, const float *dy, float *dx, size_t rows, size_t c);
+
+    // y = (x - mean) * inverse * scale + bias, inverse = 1 / sqrt(population variance + epsilon), of each
+    // row; means and inverses (rows) may be NULL.
+    void (*layer_norm)(const pm_layer_norm *n, const float *x, float *y, float *means, float *inverses);
+    // dscale and dbias are sums over the rows in order; each may be NULL. dx may be dy.
+    void (*layer_norm_backward)(const pm_layer_norm *n, const float *x, const float *dy, const float *means,
+                                const float *inverses, float *dx, float *dscale, float *dbias);
+    // Softmax of scores * scale + mask, in place; and what the scores get from the shares' gradient, in
+    // place.
+    void (*attend)(const pm_attend *a, float *scores);
+    void (*attend_backward)(const pm_attend *a, const float *shares, float *dshares);
 
     // Losses: gradient of the sum of row losses times scale, each row's loss, and whether its first largest
     // logit is the target class. Mean squared error is the mean over a row's elements.

@@ -11,6 +11,7 @@
 void PM_KERNEL(fill_element)(pm_kernels *table);
 void PM_KERNEL(fill_norm)(pm_kernels *table);
 void PM_KERNEL(fill_row)(pm_kernels *table);
+void PM_KERNEL(fill_block)(pm_kernels *table);
 void PM_KERNEL(fill_image)(pm_kernels *table);
 void PM_KERNEL(fill_pool)(pm_kernels *table);
 void PM_KERNEL(fill_panel)(pm_kernels *table);

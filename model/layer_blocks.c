@@ -83,6 +83,8 @@ void pm_layer_embedding(pm_layer_builder *b, const pm_layer *layer)
     const int64_t shape[] = {layer->vocabulary, layer->units};
     const pm_initial initial = {PM_INITIAL_NORMAL, b->attentive ? DEVIATION : 1};
     const uint32_t weight = pm_layer_param(b, "weight", shape, 2, initial);
+    if (b->status.code == PM_OK)
+        b->graph->params[b->graph->values[weight].param].sparse = layer->sparse;
     b->value = pm_layer_2(b, NULL, "Gather", weight, b->value);
     if (b->status.code == PM_OK)
         b->graph->values[b->value].batched = true;

@@ -3,7 +3,7 @@
 // what follows does nothing and gives PM_NO_VALUE.
 #include "model/graph_impl.h"
 
-enum { PM_LAYER_KINDS = PM_OP_GRU + 1, PM_LAYER_NAME = 160 };
+enum { PM_LAYER_KINDS = PM_OP_DOT_INTERACTION + 1, PM_LAYER_NAME = 160 };
 
 // A list of layers while it is built, and the list that holds it.
 typedef struct pm_layer_list {
@@ -64,7 +64,11 @@ uint32_t pm_layer_2(pm_layer_builder *b, const char *part, const char *op, uint3
 // pm_graph_from_job.
 pm_initial pm_layer_initial(const pm_layer_builder *b, double fan_in, double fan_out);
 
-// Layers of several nodes (layer_blocks.c): from the running activation to its successor.
+// The layers of a list, called name in messages, from the running activation on (layers.c).
+void pm_layer_build(pm_layer_builder *b, const char *name, const pm_layer *layers, uint32_t count);
+
+// Layers of several nodes (layer_blocks.c, layer_interaction.c): from the running activation to its
+// successor.
 void pm_layer_gelu(pm_layer_builder *b);
 void pm_layer_global_pool(pm_layer_builder *b);
 void pm_layer_norm(pm_layer_builder *b, const pm_layer *layer);
@@ -74,3 +78,4 @@ void pm_layer_positions(pm_layer_builder *b);
 void pm_layer_attention(pm_layer_builder *b, const pm_layer *layer);
 void pm_layer_transformer(pm_layer_builder *b, const pm_layer *layer);
 void pm_layer_recurrent(pm_layer_builder *b, const pm_layer *layer);
+void pm_layer_interaction(pm_layer_builder *b, const pm_layer *layer);

@@ -1,8 +1,10 @@
 // From the short layer list of a job to a graph.
 #include "model/layer_builder.h"
 #include "model/onnx.h"
+#include "model/program_sparse.h"
 #include "model/replace_last.h"
 
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,7 @@ static const char *const NAMES[] = {
     [PM_OP_TRANSFORMER] = "transformer",
     [PM_OP_LSTM] = "lstm",
     [PM_OP_GRU] = "gru",
+    [PM_OP_DOT_INTERACTION] = "interaction",
 };
 
 enum { LAYER_NORM_OPSET = 17 };
@@ -119,18 +122,16 @@ static void build_plain(pm_layer_builder *b, const pm_layer *layer)
                              drops || has_axis);
 }
 
-static void build_list(pm_layer_builder *b, const char *list, const pm_layer *layers, uint32_t count);
-
 // The layers number on; the name of the residual comes back for its sum.
 static void build_residual(pm_layer_builder *b, const pm_layer *layer)
 {
     char name[PM_LAYER_NAME], left[128], right[128];
     const uint32_t from = b->value;
     memcpy(name, b->name, sizeof name);
-    build_list(b, "layers", layer->layers, layer->layer_count);
+    pm_layer_build(b, "layers", layer->layers, layer->layer_count);
     const uint32_t branch = b->value;
     b->value = from;
-    build_list(b, "shortcut", layer->shortcut, layer->shortcut_count);
+    pm_layer_build(b, "shortcut", layer->shortcut, layer->shortcut_count);
     memcpy(b->name, name, sizeof name);
     if (b->status.code != PM_OK)
         return;
@@ -184,6 +185,9 @@ static void build_layer(pm_layer_builder *b, const pm_layer *layer)
     case PM_OP_TRANSFORMER:
         pm_layer_transformer(b, layer);
         break;
+    case PM_OP_DOT_INTERACTION:
+        pm_layer_interaction(b, layer);
+        break;
     case PM_OP_LSTM:
     case PM_OP_GRU:
         pm_layer_recurrent(b, layer);
@@ -193,7 +197,7 @@ static void build_layer(pm_layer_builder *b, const pm_layer *layer)
     }
 }
 
-static void build_list(pm_layer_builder *b, const char *name, const pm_layer *layers, uint32_t count)
+void pm_layer_build(pm_layer_builder *b, const char *name, const pm_layer *layers, uint32_t count)
 {
     pm_layer_list list = {layers, count, 0, b->list};
     b->list = &list;
@@ -313,7 +317,7 @@ static pm_status build_model(pm_graph **graph, const pm_job *job)
     b.graph->opset = ONNX_OPSET;
     survey(&b, model->layers, model->layer_count);
     add_input(&b);
-    build_list(&b, "model.layers", model->layers, model->layer_count);
+    pm_layer_build(&b, "model.layers", model->layers, model->layer_count);
     if (b.status.code == PM_OK)
         add_output(&b);
     if (b.status.code == PM_OK)
@@ -325,6 +329,27 @@ static pm_status build_model(pm_graph **graph, const pm_job *job)
     return b.status;
 }
 
+// A frozen table is pulled whole, once.
+static pm_status mark_sparse(pm_graph *g, const pm_job_model *model)
+{
+    pm_status status = pm_ok();
+    for (uint32_t k = 0; k < model->sparse_count; k++) {
+        bool any = false;
+        for (size_t i = 0; i < g->param_count; i++)
+            if (fnmatch(model->sparse[k], g->params[i].name, 0) == 0)
+                any = g->params[i].sparse = true;
+        if (!any)
+            return pm_fail(PM_INVALID, "model.sparse: no parameter is named %.64s", model->sparse[k]);
+    }
+    for (size_t i = 0; i < g->param_count && status.code == PM_OK; i++) {
+        pm_param *p = &g->params[i];
+        if (p->sparse)
+            status = pm_graph_check_sparse(g, i);
+        p->sparse = p->sparse && !p->frozen;
+    }
+    return status;
+}
+
 pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
 {
     pm_graph *g = NULL;
@@ -333,6 +358,10 @@ pm_status pm_graph_from_job(pm_graph **graph, const pm_job *job)
         return status;
     for (size_t i = 0; i < g->param_count; i++)
         g->params[i].frozen = pm_job_rate_factor(&job->optimizer, g->params[i].name) == 0;
-    *graph = g;
+    status = mark_sparse(g, &job->model);
+    if (status.code == PM_OK)
+        *graph = g;
+    else
+        pm_graph_destroy(&g);
     return status;
 }

@@ -27,3 +27,6 @@ int64_t *pm_move_table(pm_compose *c, int64_t extent);
 
 // Appends the move of x. fill: a scalar of x's type, or PM_NO_VALUE for 0.
 uint32_t pm_move_add(pm_compose *c, const pm_move *move, uint32_t x, uint32_t fill);
+
+// The move that a Move node makes; tables are the node's.
+pm_move pm_move_of(const pm_node *node);

@@ -140,6 +140,7 @@ static uint32_t normalized(pm_compose *p, uint32_t x, uint32_t axes, double epsi
     return pm_compose_2(p, "Mul", low, inverse);
 }
 
+// In one pass where nobody asks for the moments and nothing is broadcast.
 LOWER(lower_layer_norm)
 {
     pm_compose c = pm_compose_open(program, node);
@@ -150,6 +151,23 @@ LOWER(lower_layer_norm)
         return pm_fail(PM_UNSUPPORTED, "type %s, built for float32", pm_type_name(x.type));
     const uint32_t axis = pm_compose_axis(&c, pm_node_int(node, "axis", -1), x.rank);
     const uint32_t axes = (1u << x.rank) - (1u << axis);
+    bool whole = c.status.code == PM_OK && x.count > 0 && node->output_count == 1;
+    for (uint32_t i = 1; i < node->input_count; i++)
+        whole = whole && pm_compose_tensor(&c, node->inputs[i]).count == pm_extent(&x, axis, x.rank);
+    if (whole) {
+        uint32_t made[3] = {PM_NO_VALUE, PM_NO_VALUE, PM_NO_VALUE};
+        pm_status status = pm_recipe_add(program, node,
+                                         (pm_recipe){.domain = PM_DOMAIN,
+                                                     .op = "LayerNorm",
+                                                     .inputs = node->inputs,
+                                                     .input_count = node->input_count,
+                                                     .attributes = node->attributes,
+                                                     .attribute_count = node->attribute_count,
+                                                     .output_count = 3},
+                                         made);
+        outputs[0] = made[0];
+        return status;
+    }
     const double epsilon = (double)pm_node_float(node, "epsilon", 1e-5f);
     uint32_t y = C2("Mul", normalized(&c, node->inputs[0], axes, epsilon, moments), node->inputs[1]);
     if (pm_compose_input(&c, 2) != PM_NO_VALUE)

@@ -89,6 +89,14 @@ static pm_status plan_broadcast(pm_task *task)
             }                                                                                                \
             return;                                                                                          \
         }                                                                                                    \
+        if (r->step[0] == 1) {                                                                               \
+            const type z = *b;                                                                               \
+            for (size_t i = 0; i < r->n; i++) {                                                              \
+                const type x = a[i];                                                                         \
+                y[i] = expression;                                                                           \
+            }                                                                                                \
+            return;                                                                                          \
+        }                                                                                                    \
         for (size_t i = 0; i < r->n; i++) {                                                                  \
             const type x = a[i * r->step[0]], z = b[i * r->step[1]];                                         \
             y[i] = expression;                                                                               \

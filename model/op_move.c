@@ -53,7 +53,7 @@ static pm_attribute write_axes(pm_compose *c, const pm_move *move)
     return pm_attribute_ints("axes", list, (uint32_t)count);
 }
 
-static pm_move read_axes(const pm_node *node)
+pm_move pm_move_of(const pm_node *node)
 {
     uint32_t count = 0;
     const int64_t *list = pm_node_ints(node, "axes", &count);
@@ -100,7 +100,7 @@ uint32_t pm_compose_expand(pm_compose *c, uint32_t x, const int64_t *shape, uint
 
 static pm_status infer_move(pm_shapes *s)
 {
-    const pm_move m = read_axes(s->node);
+    const pm_move m = pm_move_of(s->node);
     s->out[0].type = s->in[0]->tensor.type;
     s->out[0].rank = m.rank;
     for (uint32_t d = 0; d < m.rank; d++)
@@ -110,7 +110,7 @@ static pm_status infer_move(pm_shapes *s)
 
 static pm_status plan_move(pm_task *task)
 {
-    const pm_move m = read_axes(task->node);
+    const pm_move m = pm_move_of(task->node);
     task->detail = pm_region_copy(task->region, &m, sizeof m);
     return task->detail ? pm_ok() : pm_fail(PM_NO_MEMORY, "a task");
 }

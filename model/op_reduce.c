@@ -84,6 +84,8 @@ static void run_sum_to(const pm_task *task, const pm_call *call)
     float *y = call->out[0];
     if (a->rank == 1 && a->stride[0] == 0)
         task->kernels->sum_channels(x, 1, 1, a->extent[0], y);
+    else if (a->rank == 2 && a->stride[0] == 1 && a->stride[1] == 0)
+        task->kernels->sum_channels(x, 1, a->extent[0], a->extent[1], y);
     else if (a->rank == 2 && a->stride[0] == 0)
         task->kernels->sum_rows(x, a->extent[0], a->extent[1], y);
     else if (a->rank == 3 && a->stride[0] == 0 && a->stride[2] == 0)

@@ -2,6 +2,7 @@
 // there is one.
 #include "model/compose.h"
 #include "model/element.h"
+#include "model/program.h"
 
 #include <tgmath.h>
 
@@ -156,6 +157,14 @@ static pm_status plan_unary(pm_task *task)
     return pm_element_plan_task(task, pm_element_find(ELEMENTS, task->node->op->name), 1, task->in[0]->type);
 }
 
+static void run_erf(const pm_task *task, const pm_call *call)
+{
+    if (task->in[0]->type == PM_TYPE_F32)
+        task->kernels->error_function(call->in[0], call->out[0], call->lanes * task->out[0]->count);
+    else
+        pm_element_run(task, call);
+}
+
 // --- gradients: dx = dy * derivative, written with operators
 
 typedef struct rule {
@@ -283,14 +292,15 @@ static pm_status gradient_hard_swish(pm_gradient *g, const pm_node *node)
     return close_rule(&r, g, "Mul", F2("Add", high, F2("Mul", inside, slope)));
 }
 
-// (1 + erf(x / sqrt 2)) / 2 + x exp(-x x / 2) / sqrt(2 pi)
-static pm_status gradient_gelu(pm_gradient *g, const pm_node *node)
+// Of float32 there is a kernel.
+static pm_status lower_gelu(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs)
 {
-    rule r = open_rule(g, node);
-    const uint32_t area = FN("Mul", FN("Add", F1("Erf", FN("Mul", r.x, M_SQRT1_2)), 1), 0.5);
-    const uint32_t bell = F1("Exp", FN("Mul", square(&r, r.x), -0.5));
-    const uint32_t slope = FN("Mul", F2("Mul", r.x, bell), M_2_SQRTPI * M_SQRT1_2 / 2);
-    return close_rule(&r, g, "Mul", F2("Add", area, slope));
+    (void)training;
+    if (program->values[node->inputs[0]].tensor.type != PM_TYPE_F32)
+        return pm_program_add(program, node, outputs);
+    pm_compose c = pm_compose_open(program, node);
+    outputs[0] = pm_compose_gelu(&c, node->inputs[0]);
+    return c.status;
 }
 
 #define ENTRY_OF(domain_name, onnx, first, spec, infer_it, rule_or_null)                                     \
@@ -316,10 +326,32 @@ const pm_operator PM_FAMILY_UNARY[] = {
     ENTRY("Cos", 7, NONE, gradient_cosine),
     ENTRY("Cosh", 9, NONE, gradient_hyperbolic_cosine),
     ENTRY("Elu", 6, ALPHA, gradient_elu),
-    ENTRY("Erf", 9, NONE, gradient_error_function),
+    {.domain = "",
+     .name = "Erf",
+     .since = 9,
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .max_outputs = 1,
+     .traits = PM_TRAIT_IN_PLACE,
+     .attributes = NONE,
+     .infer = infer_unary,
+     .gradient = gradient_error_function,
+     .plan = plan_unary,
+     .run = run_erf},
     ENTRY("Exp", 6, NONE, gradient_exponential),
     ENTRY("Floor", 6, NONE, NULL),
-    ENTRY_OF("com.microsoft", "Gelu", 1, NONE, infer_unary, gradient_gelu),
+    {.domain = "com.microsoft",
+     .name = "Gelu",
+     .since = 1,
+     .min_inputs = 1,
+     .max_inputs = 1,
+     .max_outputs = 1,
+     .traits = PM_TRAIT_IN_PLACE,
+     .attributes = NONE,
+     .infer = infer_unary,
+     .lower = lower_gelu,
+     .plan = plan_unary,
+     .run = pm_element_run},
     ENTRY("HardSigmoid", 6, ALPHA_BETA, gradient_hard_sigmoid),
     ENTRY("HardSwish", 14, NONE, gradient_hard_swish),
     ENTRY("LeakyRelu", 6, ALPHA, gradient_leaky_relu),

@@ -29,10 +29,11 @@ typedef struct pm_shapes {
 } pm_shapes;
 
 typedef enum pm_trait {
-    PM_TRAIT_VIEW = 1,      // output 0 has the bytes of input 0: nothing runs
-    PM_TRAIT_IN_PLACE = 2,  // output 0 may be written over any input of its size and type: element-wise
-    PM_TRAIT_PER_LANE = 4,  // differs from lane to lane even when its inputs do not: random numbers
-    PM_TRAIT_SUMS_LANES = 8 // its output is one for all lanes: the tree sum over them
+    PM_TRAIT_VIEW = 1,        // output 0 has the bytes of input 0: nothing runs
+    PM_TRAIT_IN_PLACE = 2,    // output 0 may be written over any input of its size and type: element-wise
+    PM_TRAIT_PER_LANE = 4,    // differs from lane to lane even when its inputs do not: random numbers
+    PM_TRAIT_SUMS_LANES = 8,  // its output is one for all lanes: the tree sum over them
+    PM_TRAIT_JOINS_LANES = 16 // likewise, but it takes all lanes at once and makes the sum itself
 } pm_trait;
 
 typedef struct pm_operator {
@@ -74,7 +75,7 @@ extern const pm_operator PM_FAMILY_ELEMENTWISE[], PM_FAMILY_SHAPE[], PM_FAMILY_M
     PM_FAMILY_UNARY[], PM_FAMILY_BINARY[], PM_FAMILY_CAST[], PM_FAMILY_MOVE[], PM_FAMILY_REDUCTIONS[],
     PM_FAMILY_MOVES[], PM_FAMILY_CONV3[], PM_FAMILY_POOL3[], PM_FAMILY_BATCH_MATMUL[], PM_FAMILY_COMPOSED[],
     PM_FAMILY_GATHER[], PM_FAMILY_MAKE[], PM_FAMILY_RECURRENT[], PM_FAMILY_OPTIMIZER[], PM_FAMILY_SORT[],
-    PM_FAMILY_RESIZE[], PM_FAMILY_EINSUM[];
+    PM_FAMILY_RESIZE[], PM_FAMILY_EINSUM[], PM_FAMILY_BLOCK[], PM_FAMILY_ATTENTION[], PM_FAMILY_ROWS[];
 
 // Lower Conv and pools that are not plain windows over images (op_conv3.c, op_pool3.c).
 pm_status pm_lower_conv(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs);

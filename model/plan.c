@@ -100,6 +100,8 @@ static pm_status run_tasks(pm_plan *plan, size_t first, size_t last, size_t *bef
         if (status.code != PM_OK)
             return status;
         pm_plan_run_task(plan, &plan->tasks[t]);
+        if (t + 1 == plan->rows_known && hooks->rows_known)
+            status = hooks->rows_known(hooks->ctx);
         for (; *after < plan->after_count && plan->after[*after].task == t; ++*after)
             if (hooks->after_gradient && status.code == PM_OK)
                 status = hooks->after_gradient(hooks->ctx, plan->after[*after].param);
@@ -254,6 +256,19 @@ void *pm_plan_target(pm_plan *plan)
 float *pm_plan_param(pm_plan *plan, size_t param)
 {
     return plan->training ? pm_plan_memory(plan, plan->program->param_values[param]) : NULL;
+}
+
+const uint32_t *pm_plan_rows(const pm_plan *plan, size_t param, size_t *count)
+{
+    const bool sparse = plan->training && plan->sparse[param].ids != PM_NO_VALUE;
+    *count = sparse ? (size_t) * (const int32_t *)pm_plan_memory(plan, plan->sparse[param].count) : 0;
+    return sparse ? pm_plan_memory(plan, plan->sparse[param].ids) : NULL;
+}
+
+size_t pm_plan_most_rows(const pm_plan *plan, size_t param)
+{
+    const bool sparse = plan->training && plan->sparse[param].ids != PM_NO_VALUE;
+    return sparse ? plan->program->values[plan->sparse[param].ids].tensor.count : 0;
 }
 
 const float *pm_plan_gradient(const pm_plan *plan, size_t param)

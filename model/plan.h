@@ -51,6 +51,9 @@ typedef struct pm_step_hooks {
     // statistics. Called once for each parameter that is not frozen, last layer first.
     pm_status (*after_gradient)(void *ctx, size_t param);
     void *ctx;
+    // Which rows of sparse parameters the step reads is known: pm_plan_rows. Called once, before any
+    // before_param, of graphs that have such parameters.
+    pm_status (*rows_known)(void *ctx);
 } pm_step_hooks;
 
 typedef struct pm_step {
@@ -91,7 +94,15 @@ void *pm_plan_input_at(pm_plan *plan, size_t index);
 // int32_t classes (rows, places) or float (rows, outputs) by the loss's pm_target: see model/losses.h.
 void *pm_plan_target(pm_plan *plan);
 
-// Where the caller writes the parameter's current values; filled with the graph's initial values at first.
+// The rows of a sparse parameter that the step reads, ascending, from the hook rows_known to the end of the
+// step: *count of at most pm_plan_most_rows. Such a parameter's pm_plan_param and pm_plan_gradient are those
+// rows alone, side by side in this order; the caller fills the former in each step. NULL, *count 0, of what
+// is not sparse.
+const uint32_t *pm_plan_rows(const pm_plan *plan, size_t param, size_t *count);
+size_t pm_plan_most_rows(const pm_plan *plan, size_t param);
+
+// Where the caller writes the parameter's current values; filled with the graph's initial values at first,
+// unless it is sparse.
 float *pm_plan_param(pm_plan *plan, size_t param);
 
 // The block's sum after the last step: of the gradient, or, for a statistic, of the lanes' batch means or

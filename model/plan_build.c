@@ -54,6 +54,8 @@ static pm_status make_program(pm_plan *plan)
     if (status.code == PM_OK)
         status = pm_program_fuse(plan->program, plan->training);
     if (status.code == PM_OK && plan->training)
+        status = pm_plan_find_sparse(plan);
+    if (status.code == PM_OK && plan->training)
         return pm_plan_add_training(plan);
     if (status.code == PM_OK)
         status = shared_first(plan->program);
@@ -191,7 +193,7 @@ static void set_initial_values(pm_plan *plan)
         void **memory = &plan->memory[plan->program->param_values[i]];
         if (!plan->training)
             *memory = (void *)(uintptr_t)param->initial; // read only
-        else if (param->initial)
+        else if (param->initial && !param->sparse)
             memcpy(*memory, param->initial, param->count * sizeof(float));
     }
 }

@@ -3,6 +3,7 @@
 #include "core/arena.h"
 #include "model/buffers.h"
 #include "model/plan.h"
+#include "model/program_sparse.h"
 #include "model/task.h"
 
 enum { PM_MAX_TREE = 9 }; // levels of a tree over PM_MAX_LANES lanes, and one
@@ -55,6 +56,8 @@ struct pm_plan {
     bool *direct;              // (outputs): made in the caller's memory, not copied there
     uint32_t *gradient_values; // (params), or PM_NO_VALUE
     float **gradients;         // (params); training
+    pm_sparse_values *sparse;  // (params); training
+    uint32_t rows_known;       // tasks after which the rows of sparse parameters are known; 0: there are none
     pm_event *before, *after;  // by task
     size_t before_count, after_count;
     uint32_t target, row_loss, correct; // values; training
@@ -107,6 +110,9 @@ pm_status pm_plan_create_evaluation(pm_plan **plan, const pm_graph *graph, const
 
 // Places every buffer and connects the tasks (plan_memory.c).
 pm_status pm_plan_place(pm_plan *plan) PM_CHECKED;
+
+// Rewrites the program for the graph's sparse parameters (plan_training.c).
+pm_status pm_plan_find_sparse(pm_plan *plan) PM_CHECKED;
 
 // Appends loss and gradient to the plan's program (plan_training.c).
 pm_status pm_plan_add_training(pm_plan *plan) PM_CHECKED;

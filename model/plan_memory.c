@@ -55,6 +55,9 @@ static void choose_places(layout *l)
     for (size_t i = 0; plan->training && i < p->param_count; i++)
         if (plan->gradient_values[i] != PM_NO_VALUE && !p->values[plan->gradient_values[i]].constant)
             plan->places[plan->gradient_values[i]] = PM_PLACE_KEPT;
+    for (size_t i = 0; plan->training && i < p->param_count; i++)
+        if (plan->sparse[i].ids != PM_NO_VALUE)
+            plan->places[plan->sparse[i].ids] = plan->places[plan->sparse[i].count] = PM_PLACE_KEPT;
     if (plan->training)
         plan->places[plan->row_loss] = plan->places[plan->correct] = PM_PLACE_KEPT;
 }

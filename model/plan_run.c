@@ -194,7 +194,7 @@ void pm_plan_run_task(pm_plan *plan, pm_task *task)
     if (task->node->op->traits & PM_TRAIT_VIEW)
         return;
     const int64_t start = plan->now_ns ? plan->now_ns() : 0;
-    work w = {.plan = plan, .task = task, .shares = shares_of(plan, task->lane_ns)};
+    work w = {.plan = plan, .task = task, .shares = task->joins ? 1 : shares_of(plan, task->lane_ns)};
     if (task->is_shared)
         run_lanes(plan, task, (span){.lanes = 1});
     else if (task->sums_lanes)

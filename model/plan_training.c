@@ -55,11 +55,19 @@ static pm_status add_loss(pm_plan *plan, uint32_t *of, uint32_t *seed)
     return status;
 }
 
-// Keeps what the step gives back: the row losses and the gradients.
+pm_status pm_plan_find_sparse(pm_plan *plan)
+{
+    plan->sparse = pm_region_alloc(plan->region, plan->program->param_count * sizeof *plan->sparse);
+    if (!plan->sparse)
+        return pm_fail(PM_NO_MEMORY, "a list of parameters");
+    return pm_program_sparse(plan->program, plan->max_lanes, plan->sparse);
+}
+
+// Keeps what the step gives back: the row losses, the gradients and whose rows they are.
 static pm_status prune(pm_plan *plan)
 {
     pm_graph *p = plan->program;
-    uint32_t *keep = calloc(p->param_count + 2, sizeof *keep);
+    uint32_t *keep = calloc(3 * p->param_count + 2, sizeof *keep);
     size_t count = 0;
     if (!keep)
         return pm_fail(PM_NO_MEMORY, "a list of gradients");
@@ -68,6 +76,11 @@ static pm_status prune(pm_plan *plan)
     for (size_t i = 0; i < p->param_count; i++)
         if (plan->gradient_values[i] != PM_NO_VALUE)
             keep[count++] = plan->gradient_values[i];
+    for (size_t i = 0; i < p->param_count; i++)
+        if (plan->sparse[i].ids != PM_NO_VALUE) {
+            keep[count++] = plan->sparse[i].ids;
+            keep[count++] = plan->sparse[i].count;
+        }
     p->output_count = 0;
     pm_status status = pm_program_prune(p, keep, count);
     free(keep);
@@ -142,6 +155,15 @@ static void find_after(pm_plan *plan)
     qsort(plan->after, plan->after_count, sizeof *plan->after, by_task);
 }
 
+static void find_rows_known(pm_plan *plan)
+{
+    for (uint32_t t = 0; t < plan->task_count; t++)
+        for (size_t i = 0; i < plan->program->param_count; i++)
+            if (plan->sparse[i].ids != PM_NO_VALUE && plan->tasks[t].node->output_count > 1 &&
+                plan->tasks[t].node->outputs[1] == plan->sparse[i].ids)
+                plan->rows_known = t + 1;
+}
+
 pm_status pm_plan_find_events(pm_plan *plan)
 {
     const size_t params = plan->program->param_count;
@@ -152,5 +174,6 @@ pm_status pm_plan_find_events(pm_plan *plan)
         return pm_fail(PM_NO_MEMORY, "the hooks of a plan");
     find_before(plan, seen);
     find_after(plan);
+    find_rows_known(plan);
     return pm_ok();
 }

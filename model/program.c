@@ -97,7 +97,7 @@ pm_status pm_program_add(pm_graph *program, const pm_node *node, uint32_t *outpu
     if (status.code == PM_OK)
         status = fold(program, node, tensors, &folded);
     const bool shared = (look_at_inputs(program, node).shared && !(node->op->traits & PM_TRAIT_PER_LANE)) ||
-                        (node->op->traits & PM_TRAIT_SUMS_LANES);
+                        (node->op->traits & (PM_TRAIT_SUMS_LANES | PM_TRAIT_JOINS_LANES));
     for (uint32_t i = 0; status.code == PM_OK && i < node->output_count; i++) {
         if (folded) {
             status = pm_graph_add_constant(program, NULL, &tensors[i], &outputs[i]);

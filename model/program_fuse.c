@@ -2,29 +2,23 @@
 
 #include "model/compose.h"
 #include "model/conv.h"
+#include "model/program_fusing.h"
 #include "model/window.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define NOBODY UINT32_MAX
-
-typedef struct fusing {
-    pm_graph *program;
-    bool training;
-    uint32_t *readers; // (values): how many
-    uint32_t *reader;  // (values): the last one, or NOBODY
-    bool *dropped;     // (nodes)
-} fusing;
-
-static void find_readers(fusing *f)
+static void find_readers(pm_fusing *f)
 {
     const pm_graph *p = f->program;
     for (size_t v = 0; v < p->value_count; v++)
-        f->reader[v] = NOBODY;
+        f->reader[v] = f->producer[v] = PM_NOBODY;
     for (size_t i = 0; i < p->output_count; i++)
         f->readers[p->outputs[i]]++;
-    for (uint32_t n = 0; n < p->node_count; n++)
+    for (uint32_t n = 0; n < p->node_count; n++) {
+        for (uint32_t i = 0; i < p->nodes[n].output_count; i++)
+            if (p->nodes[n].outputs[i] != PM_NO_VALUE)
+                f->producer[p->nodes[n].outputs[i]] = n;
         for (uint32_t i = 0; i < p->nodes[n].input_count; i++) {
             const uint32_t value = p->nodes[n].inputs[i];
             if (value == PM_NO_VALUE)
@@ -32,43 +26,82 @@ static void find_readers(fusing *f)
             f->readers[value]++;
             f->reader[value] = n;
         }
+    }
 }
 
-static bool is_op(const pm_node *node, const char *domain, const char *name)
+bool pm_fusing_is(const pm_node *node, const char *domain, const char *name)
 {
     return strcmp(node->op->domain, domain) == 0 && strcmp(node->op->name, name) == 0;
 }
 
-// The node that alone reads node's output, as its first input, and is the named operator; NOBODY else.
-static uint32_t follower(const fusing *f, const pm_node *node, const char *domain, const char *name)
+uint32_t pm_fusing_reader(const pm_fusing *f, uint32_t value)
 {
-    const uint32_t value = node->outputs[0];
-    if (f->readers[value] != 1 || f->reader[value] == NOBODY)
-        return NOBODY;
-    const pm_node *next = &f->program->nodes[f->reader[value]];
-    return is_op(next, domain, name) && next->inputs[0] == value ? f->reader[value] : NOBODY;
+    return value < f->values && f->readers[value] == 1 ? f->reader[value] : PM_NOBODY;
 }
 
-// Node index makes the output of next, which is dropped, as its first.
-static pm_status take_first(fusing *f, uint32_t index, uint32_t next)
+uint32_t pm_fusing_producer(const pm_fusing *f, uint32_t value, const char *domain, const char *name)
+{
+    const uint32_t node = value < f->values ? f->producer[value] : PM_NOBODY;
+    return node != PM_NOBODY && !f->dropped[node] && pm_fusing_is(&f->program->nodes[node], domain, name)
+               ? node
+               : PM_NOBODY;
+}
+
+// The node that alone reads node's output, as its first input, and is the named operator; PM_NOBODY else.
+static uint32_t follower(const pm_fusing *f, const pm_node *node, const char *domain, const char *name)
+{
+    const uint32_t value = node->outputs[0], reader = pm_fusing_reader(f, value);
+    if (reader == PM_NOBODY)
+        return PM_NOBODY;
+    const pm_node *next = &f->program->nodes[reader];
+    return pm_fusing_is(next, domain, name) && next->inputs[0] == value ? reader : PM_NOBODY;
+}
+
+void pm_fusing_take_over(pm_fusing *f, uint32_t index, uint32_t next)
+{
+    const pm_node *taken = &f->program->nodes[next];
+    f->program->nodes[index].outputs = taken->outputs;
+    f->program->nodes[index].output_count = taken->output_count;
+    for (uint32_t i = 0; i < taken->output_count; i++)
+        if (taken->outputs[i] != PM_NO_VALUE)
+            f->producer[taken->outputs[i]] = index;
+    f->dropped[next] = true;
+}
+
+// What only dropped nodes read is dropped, too.
+static void drop_unread(pm_fusing *f, size_t nodes)
+{
+    const pm_graph *p = f->program;
+    memset(f->readers, 0, f->values * sizeof *f->readers);
+    for (size_t i = 0; i < p->output_count; i++)
+        f->readers[p->outputs[i]]++;
+    for (size_t n = p->node_count; n-- > 0;) {
+        const pm_node *node = &p->nodes[n];
+        bool read = n >= nodes || (!f->inside[n] && !f->dropped[n]);
+        for (uint32_t i = 0; i < node->output_count && !read && !f->dropped[n]; i++)
+            read = node->outputs[i] != PM_NO_VALUE && f->readers[node->outputs[i]] > 0;
+        if (n < nodes)
+            f->dropped[n] = !read;
+        for (uint32_t i = 0; i < node->input_count && read; i++)
+            if (node->inputs[i] != PM_NO_VALUE && node->inputs[i] < f->values)
+                f->readers[node->inputs[i]]++;
+    }
+}
+
+// Node index makes the output of next, which is dropped, as its first, beside its others.
+static pm_status take_first(pm_fusing *f, uint32_t index, uint32_t next)
 {
     pm_node *node = &f->program->nodes[index];
+    const uint32_t output = f->program->nodes[next].outputs[0];
     uint32_t *outputs =
         pm_region_copy(f->program->region, node->outputs, node->output_count * sizeof *outputs);
     if (!outputs)
         return pm_fail(PM_NO_MEMORY, "node %.64s", node->name);
-    outputs[0] = f->program->nodes[next].outputs[0];
+    outputs[0] = output;
     node->outputs = outputs;
+    f->producer[output] = index;
     f->dropped[next] = true;
     return pm_ok();
-}
-
-// Node index makes the outputs of next, which is dropped, in its place.
-static void take_over(fusing *f, uint32_t index, uint32_t next)
-{
-    f->program->nodes[index].outputs = f->program->nodes[next].outputs;
-    f->program->nodes[index].output_count = f->program->nodes[next].output_count;
-    f->dropped[next] = true;
 }
 
 static pm_status add_attributes(pm_graph *program, pm_node *node, const pm_attribute *more, uint32_t count)
@@ -84,12 +117,12 @@ static pm_status add_attributes(pm_graph *program, pm_node *node, const pm_attri
     return pm_ok();
 }
 
-static pm_status fuse_relu(fusing *f, uint32_t index)
+static pm_status fuse_relu(pm_fusing *f, uint32_t index)
 {
     pm_node *node = &f->program->nodes[index];
     const uint32_t next = follower(f, node, "", "Relu");
     const pm_attribute relu[] = {pm_attribute_int("relu", 1)};
-    if (next == NOBODY)
+    if (next == PM_NOBODY)
         return pm_ok();
     pm_status status = take_first(f, index, next);
     return status.code == PM_OK ? add_attributes(f->program, node, relu, 1) : status;
@@ -104,14 +137,14 @@ static bool is_plain(const pm_window *pool)
            pool->out_width * pool->kernel_w <= pool->width;
 }
 
-static pm_status fuse_pool(fusing *f, uint32_t index)
+static pm_status fuse_pool(pm_fusing *f, uint32_t index)
 {
     pm_graph *p = f->program;
     pm_node *node = &p->nodes[index];
     const uint32_t next =
         follower(f, node, f->training ? PM_DOMAIN : "", f->training ? "MaxPoolWhere" : "MaxPool");
     pm_window window, pool;
-    if (next == NOBODY || !pm_node_int(node, "relu", 0) ||
+    if (next == PM_NOBODY || !pm_node_int(node, "relu", 0) ||
         p->nodes[next].output_count != (f->training ? 2 : 1) || !p->values[node->inputs[1]].shared ||
         (node->input_count > 2 && !p->values[node->inputs[2]].shared))
         return pm_ok();
@@ -127,7 +160,7 @@ static pm_status fuse_pool(fusing *f, uint32_t index)
         return pm_fail(PM_NO_MEMORY, "node %.64s", node->name);
     const pm_attribute attributes[] = {pm_attribute_ints("pool", kernel, 2)};
     node->op = pm_operator_newest(PM_DOMAIN, "ConvPool");
-    take_over(f, index, next);
+    pm_fusing_take_over(f, index, next);
     return add_attributes(p, node, attributes, 1);
 }
 
@@ -160,12 +193,12 @@ static pm_status fold_norm(pm_graph *p, const pm_node *conv, const pm_node *norm
     return c.status;
 }
 
-static pm_status fuse_norm(fusing *f, uint32_t index)
+static pm_status fuse_norm(pm_fusing *f, uint32_t index)
 {
     pm_graph *p = f->program;
     const pm_node conv = p->nodes[index]; // nodes move when some are added
     const uint32_t next = follower(f, &conv, "", "BatchNormalization");
-    if (f->training || next == NOBODY)
+    if (f->training || next == PM_NOBODY)
         return pm_ok();
     const pm_node norm = p->nodes[next];
     uint32_t inputs[3] = {conv.inputs[0]};
@@ -177,20 +210,29 @@ static pm_status fuse_norm(fusing *f, uint32_t index)
         return status.code == PM_OK ? pm_fail(PM_NO_MEMORY, "node %.64s", conv.name) : status;
     p->nodes[index].inputs = kept;
     p->nodes[index].input_count = 3;
-    take_over(f, index, next);
+    pm_fusing_take_over(f, index, next);
     return status;
 }
 
-static pm_status fuse_node(fusing *f, uint32_t index)
+static pm_status fuse_node(pm_fusing *f, uint32_t index)
 {
     const pm_node *node = &f->program->nodes[index];
-    const bool conv = is_op(node, "", "Conv");
+    const bool conv = pm_fusing_is(node, "", "Conv"), gemm = pm_fusing_is(node, "", "Gemm");
     pm_status status = pm_ok();
-    if (f->dropped[index] || (!conv && !is_op(node, "", "Gemm") && !is_op(node, "", "Add") &&
-                              !is_op(node, PM_DOMAIN, "BatchNormTrain")))
+    if (f->dropped[index])
+        return status;
+    if (pm_fusing_is(node, "", "Erf"))
+        return pm_fuse_gelu(f, index);
+    if (pm_fusing_is(node, "", "Softmax"))
+        return pm_fuse_attention(f, index);
+    if (pm_fusing_is(node, "", "Add") || pm_fusing_is(node, PM_DOMAIN, "BatchNormTrain"))
+        return fuse_relu(f, index);
+    if (!conv && !gemm)
         return status;
     if (conv)
         status = fuse_norm(f, index);
+    else
+        status = pm_fuse_bias(f, index);
     if (status.code == PM_OK)
         status = fuse_relu(f, index);
     if (status.code == PM_OK && conv)
@@ -201,13 +243,16 @@ static pm_status fuse_node(fusing *f, uint32_t index)
 pm_status pm_program_fuse(pm_graph *program, bool training)
 {
     const size_t nodes = program->node_count, values = program->value_count;
-    fusing f = {.program = program,
-                .training = training,
-                .readers = calloc(values + 1, sizeof *f.readers),
-                .reader = calloc(values + 1, sizeof *f.reader),
-                .dropped = calloc(nodes + 1, sizeof *f.dropped)};
+    pm_fusing f = {.program = program,
+                   .training = training,
+                   .values = values,
+                   .readers = calloc(values + 1, sizeof *f.readers),
+                   .reader = calloc(values + 1, sizeof *f.reader),
+                   .producer = calloc(values + 1, sizeof *f.producer),
+                   .inside = calloc(nodes + 1, sizeof *f.inside),
+                   .dropped = calloc(nodes + 1, sizeof *f.dropped)};
     pm_status status = pm_fail(PM_NO_MEMORY, "a program of %zu nodes", nodes);
-    if (f.readers && f.reader && f.dropped) {
+    if (f.readers && f.reader && f.producer && f.inside && f.dropped) {
         status = pm_ok();
         find_readers(&f);
     }
@@ -215,6 +260,7 @@ pm_status pm_program_fuse(pm_graph *program, bool training)
         status = fuse_node(&f, n);
     if (status.code == PM_OK) {
         size_t kept = 0;
+        drop_unread(&f, nodes);
         for (size_t n = 0; n < program->node_count; n++)
             if (n >= nodes || !f.dropped[n])
                 program->nodes[kept++] = program->nodes[n];
@@ -222,6 +268,8 @@ pm_status pm_program_fuse(pm_graph *program, bool training)
     }
     free(f.readers);
     free(f.reader);
+    free(f.producer);
+    free(f.inside);
     free(f.dropped);
     return status;
 }

@@ -33,15 +33,22 @@ static bool is_activation(const recompute *r, uint32_t value)
     return value != PM_NO_VALUE && r->segment[value] != NOWHERE;
 }
 
+// What looks at all lanes at once is made once, and so is all that it makes.
+static bool makes_shared(const pm_graph *p, const pm_node *node)
+{
+    for (uint32_t i = 0; i < node->output_count; i++)
+        if (node->outputs[i] != PM_NO_VALUE && p->values[node->outputs[i]].shared)
+            return true;
+    return false;
+}
+
 static void mark_kept(recompute *r)
 {
     const pm_graph *p = r->program;
     for (size_t n = 0; n < r->forward; n++)
-        for (uint32_t i = 0; i < p->nodes[n].output_count; i++) {
-            const uint32_t value = p->nodes[n].outputs[i];
-            if (value != PM_NO_VALUE && !p->values[value].shared)
-                r->segment[value] = 0;
-        }
+        for (uint32_t i = 0; !makes_shared(p, &p->nodes[n]) && i < p->nodes[n].output_count; i++)
+            if (p->nodes[n].outputs[i] != PM_NO_VALUE)
+                r->segment[p->nodes[n].outputs[i]] = 0;
     for (size_t n = r->forward; n < p->node_count; n++)
         for (uint32_t i = 0; i < p->nodes[n].input_count; i++)
             if (is_activation(r, p->nodes[n].inputs[i]))

@@ -39,7 +39,7 @@ pm_status pm_task_make(pm_task *task, const pm_graph *program, const pm_node *no
         task->is_shared = task->is_shared && (!v || v->shared);
         task->output_stride[i] = !v || v->shared ? 0 : pm_tensor_bytes(&v->tensor);
     }
-    task->is_shared = task->is_shared && !sums_lanes;
+    task->is_shared = task->is_shared && !sums_lanes && !(node->op->traits & PM_TRAIT_JOINS_LANES);
     return pm_ok();
 }
 

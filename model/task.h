@@ -23,6 +23,7 @@ struct pm_task {
     size_t scratch_bytes;
     size_t packed_bytes; // of frozen inputs in a layout of their own; inference only
     bool whole;          // run takes all lanes at once; else one a call
+    bool joins;          // and looks at all there are: what it makes is one for all
     bool alone;          // and wants all there are: each call reads much that is frozen
     bool pairs;          // rounds its operands to bfloat16
     size_t part;         // elements of output 0 that one call of a lane sum makes; 0: all

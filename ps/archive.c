@@ -14,12 +14,16 @@ enum { STATE_NAME_MAX = 512 };
 static pm_status make_placement(const pm_tables *tables, uint32_t shards, pm_placement **placement)
 {
     uint64_t *counts = calloc(tables->count, sizeof *counts);
-    if (!counts)
-        return pm_fail(PM_NO_MEMORY, "a placement");
-    for (uint32_t t = 0; t < tables->count; t++)
+    uint32_t *widths = calloc(tables->count, sizeof *widths);
+    pm_status status = pm_fail(PM_NO_MEMORY, "a placement");
+    for (uint32_t t = 0; counts && widths && t < tables->count; t++) {
         counts[t] = tables->specs[t].count;
-    pm_status status = pm_placement_create(placement, counts, tables->count, shards);
+        widths[t] = tables->specs[t].width;
+    }
+    if (counts && widths)
+        status = pm_placement_create(placement, counts, widths, tables->count, shards);
     free(counts);
+    free(widths);
     return status;
 }
 

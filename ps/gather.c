@@ -28,6 +28,7 @@ struct pm_gather {
     const pm_job *job;
     pm_table_spec *tables;
     uint64_t *counts;
+    uint32_t *widths;
     uint32_t table_count;
     pm_outbox outbox;
 
@@ -97,13 +98,15 @@ pm_status pm_gather_create(pm_gather **gather, const pm_gather_options *options)
     g->table_count = options->table_count;
     g->tables = calloc(g->table_count, sizeof *g->tables);
     g->counts = calloc(g->table_count, sizeof *g->counts);
-    if (!g->tables || !g->counts) {
+    g->widths = calloc(g->table_count, sizeof *g->widths);
+    if (!g->tables || !g->counts || !g->widths) {
         pm_gather_destroy(&g);
         return pm_fail(PM_NO_MEMORY, "a checkpoint service");
     }
     for (uint32_t t = 0; t < g->table_count; t++) {
         g->tables[t] = options->tables[t];
         g->counts[t] = options->tables[t].count;
+        g->widths[t] = options->tables[t].width;
     }
     *gather = g;
     return pm_ok();
@@ -131,6 +134,7 @@ void pm_gather_destroy(pm_gather **gather)
     pm_outbox_free(&g->outbox);
     free(g->tables);
     free(g->counts);
+    free(g->widths);
     free(g);
     *gather = NULL;
 }
@@ -144,7 +148,7 @@ static pm_status enter_epoch(pm_gather *g, const Paramill__Directive *directive)
     pm_placement_destroy(&g->placement);
     pm_status status = pm_steps_make(&g->steps, g->job, directive->train_rows);
     if (status.code == PM_OK)
-        status = pm_placement_create(&g->placement, g->counts, g->table_count, shards);
+        status = pm_placement_create(&g->placement, g->counts, g->widths, g->table_count, shards);
     if (status.code != PM_OK)
         return status;
     g->epoch = directive->epoch;

@@ -1,11 +1,19 @@
 #include "ps/optimizer.h"
 
 #include <math.h>
+#include <string.h>
+
+enum { AHEAD = 8 }; // rows that are fetched before they are needed
 
 uint32_t pm_optimizer_moments(pm_optimizer_kind kind)
 {
-    static const uint32_t moments[] = {0, 1, 2, 2};
+    static const uint32_t moments[] = {0, 1, 2, 2, 1};
     return moments[kind];
+}
+
+float pm_optimizer_moment_start(const pm_job_optimizer *optimizer)
+{
+    return optimizer->kind == PM_OPTIMIZER_ADAGRAD ? (float)optimizer->initial_accumulator : 0;
 }
 
 double pm_optimizer_rate(const pm_job_optimizer *optimizer, uint64_t step, uint64_t total)
@@ -36,6 +44,18 @@ static void momentum(const pm_update *u, float rate, float decay, float keep)
         float v = keep * m[i] + (g[i] + decay * from[i]);
         m[i] = v;
         to[i] = from[i] - rate * v;
+    }
+}
+
+static void adagrad(const pm_update *u, float rate, float decay, float epsilon)
+{
+    const float *restrict g = u->gradient, *restrict from = u->from;
+    float *restrict to = u->to, *restrict s = u->moments[0];
+    for (size_t i = 0; i < u->count; i++) {
+        float slope = g[i] + decay * from[i];
+        float square = s[i] + slope * slope;
+        s[i] = square;
+        to[i] = from[i] - rate * (slope / (sqrtf(square) + epsilon));
     }
 }
 
@@ -80,23 +100,71 @@ static adam_constants adam_prepare(const pm_job_optimizer *o, double decay, doub
     };
 }
 
+// What is the same for all elements of a step.
+typedef struct constants {
+    pm_optimizer_kind kind;
+    float rate, decay, momentum, epsilon;
+    adam_constants adam;
+} constants;
+
+static constants prepare(const pm_job_optimizer *o, double rate, uint64_t step, bool decays)
+{
+    const double decay = decays ? o->weight_decay : 0;
+    constants c = {.kind = o->kind,
+                   .rate = (float)rate,
+                   .decay = (float)decay,
+                   .momentum = (float)o->momentum,
+                   .epsilon = (float)o->epsilon};
+    if (o->kind == PM_OPTIMIZER_ADAM || o->kind == PM_OPTIMIZER_ADAMW)
+        c.adam = adam_prepare(o, decay, rate, step);
+    return c;
+}
+
+static void apply(const constants *c, const pm_update *update)
+{
+    switch (c->kind) {
+    case PM_OPTIMIZER_SGD:
+        sgd(update, c->rate, c->decay);
+        break;
+    case PM_OPTIMIZER_MOMENTUM:
+        momentum(update, c->rate, c->decay, c->momentum);
+        break;
+    case PM_OPTIMIZER_ADAM:
+    case PM_OPTIMIZER_ADAMW:
+        adam(update, &c->adam);
+        break;
+    case PM_OPTIMIZER_ADAGRAD:
+        adagrad(update, c->rate, c->decay, c->epsilon);
+        break;
+    }
+}
+
 void pm_optimizer_apply(const pm_job_optimizer *optimizer, double rate, uint64_t step,
                         const pm_update *update)
 {
-    const double decay = update->decays ? optimizer->weight_decay : 0;
-    switch (optimizer->kind) {
-    case PM_OPTIMIZER_SGD:
-        sgd(update, (float)rate, (float)decay);
-        break;
-    case PM_OPTIMIZER_MOMENTUM:
-        momentum(update, (float)rate, (float)decay, (float)optimizer->momentum);
-        break;
-    case PM_OPTIMIZER_ADAM:
-    case PM_OPTIMIZER_ADAMW: {
-        adam_constants constants = adam_prepare(optimizer, decay, rate, step);
-        adam(update, &constants);
-        break;
-    }
+    const constants c = prepare(optimizer, rate, step, update->decays);
+    apply(&c, update);
+}
+
+void pm_optimizer_apply_rows(const pm_job_optimizer *optimizer, double rate, uint64_t step, const pm_rows *r)
+{
+    const constants c = prepare(optimizer, rate, step, r->decays);
+    const uint32_t moments = pm_optimizer_moments(optimizer->kind);
+    const size_t bytes = r->width * sizeof(float);
+    for (size_t i = 0; i < r->count; i++) {
+        const size_t at = r->ids[i] * r->width, own = i * r->width;
+        if (i + AHEAD < r->count) {
+            const size_t next = r->ids[i + AHEAD] * r->width;
+            __builtin_prefetch(r->to + next, 1);
+            for (uint32_t m = 0; m < moments; m++)
+                __builtin_prefetch(r->moments[m] + next, 1);
+        }
+        memcpy(r->from + own, r->to + at, bytes);
+        pm_update u = {
+            .count = r->width, .gradient = r->gradient + own, .from = r->from + own, .to = r->to + at};
+        for (uint32_t m = 0; m < moments; m++)
+            u.moments[m] = r->moments[m] + at;
+        apply(&c, &u);
     }
 }
 

@@ -51,9 +51,19 @@ static void acknowledge(pm_shard *shard, const pm_peer *to, uint64_t request)
     pm_outbox_post(&shard->outbox, PM_SHARD_PORT_PEERS, to, header, NULL, 0);
 }
 
-static void answer(pm_shard *shard, const shard_slice *slice, const pm_peer *to, uint64_t request,
-                   uint64_t clock, bool light)
+// What an answer with values holds, a new reference; NULL: no memory, and the asker asks again.
+static pm_buffer *values_of(pm_shard *shard, const shard_slice *slice, const pm_buffer *ids, uint64_t clock)
 {
+    if (slice->width)
+        return pm_shard_rows(shard, slice, ids, clock);
+    return pm_buffer_ref(clock == slice->clock ? slice->values : slice->previous);
+}
+
+static void answer(pm_shard *shard, const shard_slice *slice, const shard_waiter *to, uint64_t clock)
+{
+    pm_buffer *values = to->light ? NULL : values_of(shard, slice, to->ids, clock);
+    if (!to->light && !values)
+        return;
     Paramill__Parameters *body = pm_proto_new(&paramill__parameters__descriptor);
     if (body) {
         body->table = slice->place->table;
@@ -61,9 +71,9 @@ static void answer(pm_shard *shard, const shard_slice *slice, const pm_peer *to,
         body->clock = clock;
     }
     Paramill__Header *header =
-        pm_header_create(request, shard->epoch, PARAMILL__HEADER__BODY_PARAMETERS, body);
-    pm_buffer *values = clock == slice->clock ? slice->values : slice->previous;
-    pm_outbox_post(&shard->outbox, PM_SHARD_PORT_PEERS, to, header, &values, light ? 0 : 1);
+        pm_header_create(to->request, shard->epoch, PARAMILL__HEADER__BODY_PARAMETERS, body);
+    pm_outbox_post(&shard->outbox, PM_SHARD_PORT_PEERS, &to->peer, header, &values, values ? 1 : 0);
+    pm_buffer_unref(&values);
 }
 
 // Answers those who wait for the clock that the slice has reached; the others wait on.
@@ -72,30 +82,48 @@ static void answer_waiters(pm_shard *shard, shard_slice *slice)
     uint32_t left = 0;
     for (uint32_t i = 0; i < slice->waiter_count; i++) {
         shard_waiter *w = &slice->waiters[i];
-        if (w->clock <= slice->clock)
-            answer(shard, slice, &w->peer, w->request, slice->clock, w->light);
-        else
+        if (w->clock > slice->clock) {
             slice->waiters[left++] = *w;
+            continue;
+        }
+        answer(shard, slice, w, slice->clock);
+        pm_buffer_unref(&w->ids);
     }
     slice->waiter_count = left;
 }
 
-// Remembers who waits for a clock to come. One answer serves all of a peer's pushes of one step, so a peer
-// waits once. again: who asks a second time is told that the shard lives.
-static pm_status wait_for(pm_shard *shard, shard_slice *slice, const pm_peer *from,
-                          const Paramill__Header *header, uint64_t clock, bool again, int64_t now_ms)
+// What a message asks for: pushes of frozen and of sparse tables want no values, a pull of a sparse one may
+// name rows. The ids are the message's.
+static shard_waiter asker_of(const shard_slice *slice, const pm_peer *from, const pm_message *message,
+                             uint64_t clock, int64_t now_ms)
 {
-    const uint64_t request = header->request;
-    const bool light = slice->frozen && header->body_case == PARAMILL__HEADER__BODY_PUSH;
+    const bool push = message->header->body_case == PARAMILL__HEADER__BODY_PUSH;
+    return (shard_waiter){.peer = *from,
+                          .request = message->header->request,
+                          .clock = clock,
+                          .light = push && (slice->frozen || slice->width > 0),
+                          .ids = !push && message->frame_count > 0 ? message->frames[0] : NULL,
+                          .forget_ms = now_ms + WAITER_FORGET_MS};
+}
+
+// Remembers who waits for a clock to come. One answer serves all of a peer's pushes of one step, so a peer
+// waits once, at a sparse slice once more for rows. again: who asks a second time is told that the shard
+// lives.
+static pm_status wait_for(pm_shard *shard, shard_slice *slice, const shard_waiter *asker, bool again)
+{
     for (uint32_t i = 0; i < slice->waiter_count; i++) {
         shard_waiter *w = &slice->waiters[i];
-        if (w->clock != clock || !pm_peer_equal(&w->peer, from))
+        if (w->clock != asker->clock || !pm_peer_equal(&w->peer, &asker->peer) ||
+            (slice->width && w->light != asker->light))
             continue;
         if (again)
-            acknowledge(shard, from, request);
-        w->request = request;
-        w->light = w->light && light;
-        w->forget_ms = now_ms + WAITER_FORGET_MS;
+            acknowledge(shard, &asker->peer, asker->request);
+        pm_buffer *ids = asker->ids ? pm_buffer_ref(asker->ids) : NULL;
+        const bool light = w->light && asker->light;
+        pm_buffer_unref(&w->ids);
+        *w = *asker;
+        w->ids = ids;
+        w->light = light;
         return pm_ok();
     }
     if (slice->waiter_count == WAITERS_MAX)
@@ -108,40 +136,56 @@ static pm_status wait_for(pm_shard *shard, shard_slice *slice, const pm_peer *fr
         slice->waiters = waiters;
         slice->waiter_capacity = capacity;
     }
-    slice->waiters[slice->waiter_count++] =
-        (shard_waiter){*from, request, clock, light, now_ms + WAITER_FORGET_MS};
+    shard_waiter *w = &slice->waiters[slice->waiter_count++];
+    *w = *asker;
+    w->ids = asker->ids ? pm_buffer_ref(asker->ids) : NULL;
     return pm_ok();
 }
 
 // The answer to whoever wants the values of a clock: now, later or never.
-static void want(pm_shard *shard, shard_slice *slice, const pm_peer *from, const Paramill__Header *header,
-                 uint64_t clock, bool again, int64_t now_ms)
+static void want(pm_shard *shard, shard_slice *slice, const shard_waiter *asker,
+                 const Paramill__Header *header, bool again)
 {
+    const uint64_t clock = asker->clock;
     if (clock == slice->clock || (clock + 1 == slice->clock && slice->previous)) {
-        answer(shard, slice, from, header->request, clock,
-               slice->frozen && header->body_case == PARAMILL__HEADER__BODY_PUSH);
+        answer(shard, slice, asker, clock);
         return;
     }
     pm_status status = clock < slice->clock
                            ? pm_fail(PM_STALE, "clock %llu of table %u slice %u is gone; it is at %llu",
                                      (unsigned long long)clock, slice->place->table, slice->place->slice,
                                      (unsigned long long)slice->clock)
-                           : wait_for(shard, slice, from, header, clock, again, now_ms);
+                           : wait_for(shard, slice, asker, again);
     if (status.code != PM_OK)
-        refuse(shard, from, header, status, slice->clock);
+        refuse(shard, &asker->peer, header, status, slice->clock);
+}
+
+// The frames of a push: the values of a dense slice, ids and rows of a sparse one (none where it touches
+// none), nothing of a frozen one.
+static pm_status check_frames(const shard_slice *slice, const pm_message *message)
+{
+    const uint32_t table = slice->place->table, frames = slice->frozen ? 0 : slice->width ? 2 : 1;
+    if (message->frame_count != frames && !(slice->width && message->frame_count == 0))
+        return pm_fail(PM_INVALID, "a push of table %u with %u frames; it has %u", table,
+                       message->frame_count, frames);
+    if (message->frame_count == 0)
+        return pm_ok();
+    pm_status status = slice->width ? pm_shard_check_ids(slice, message->frames[0]) : pm_ok();
+    const size_t count =
+        slice->width ? pm_shard_id_count(message->frames[0]) * slice->width : (size_t)slice->place->count;
+    const pm_buffer *values = message->frames[frames - 1];
+    if (status.code == PM_OK && values->size != count * sizeof(float))
+        status = pm_fail(PM_INVALID, "a push of %zu bytes for table %u slice %u, which has %zu", values->size,
+                         table, slice->place->slice, count * sizeof(float));
+    return status;
 }
 
 static pm_status check_push(const pm_shard *shard, const shard_slice *slice, const pm_message *message)
 {
     const Paramill__Push *push = message->header->push;
-    const uint32_t frames = slice->frozen ? 0 : 1;
-    if (message->frame_count != frames)
-        return pm_fail(PM_INVALID, "a push of table %u with %u frames; it has %u", push->table,
-                       message->frame_count, frames);
-    size_t size = (size_t)slice->place->count * sizeof(float);
-    if (frames && message->frames[0]->size != size)
-        return pm_fail(PM_INVALID, "a push of %zu bytes for table %u slice %u, which has %zu",
-                       message->frames[0]->size, push->table, push->slice, size);
+    pm_status status = check_frames(slice, message);
+    if (status.code != PM_OK)
+        return status;
     if (!pm_block_valid((pm_block){push->lane_first, push->lane_count}, shard->lanes))
         return pm_fail(PM_INVALID, "lanes %u + %u are no aligned block of %u", push->lane_first,
                        push->lane_count, shard->lanes);
@@ -153,14 +197,24 @@ static pm_status check_push(const pm_shard *shard, const shard_slice *slice, con
 }
 
 // The last lanes of the step: the pusher waits with the others, so that it gets one answer as well.
-static void finish_step(pm_shard *shard, shard_slice *slice, const pm_peer *from,
+static void finish_step(pm_shard *shard, shard_slice *slice, const shard_waiter *asker,
                         const Paramill__Header *header, int64_t now_ms)
 {
-    pm_status status = wait_for(shard, slice, from, header, slice->clock, false, now_ms);
+    pm_status status = wait_for(shard, slice, asker, false);
     if (status.code != PM_OK)
-        refuse(shard, from, header, status, 0);
+        refuse(shard, &asker->peer, header, status, 0);
     answer_waiters(shard, slice);
     pm_shard_cut(shard, slice, now_ms);
+}
+
+static pm_status add_push(pm_shard *shard, shard_slice *slice, const pm_message *message,
+                          shard_arrival *arrival)
+{
+    const Paramill__Push *push = message->header->push;
+    uint32_t node = pm_block_node((pm_block){push->lane_first, push->lane_count}, shard->lanes);
+    const uint32_t frames = message->frame_count;
+    return pm_shard_add(shard, slice, node, frames > 0 ? message->frames[frames - 1] : NULL,
+                        frames > 1 ? message->frames[0] : NULL, arrival);
 }
 
 static void handle_push(pm_shard *shard, const pm_peer *from, const pm_message *message, int64_t now_ms)
@@ -172,20 +226,29 @@ static void handle_push(pm_shard *shard, const pm_peer *from, const pm_message *
     pm_status status = check_slice(shard, push->placement, push->table, push->slice, &slice);
     if (status.code == PM_OK)
         status = check_push(shard, slice, message);
-    if (status.code == PM_OK && push->clock == slice->clock) {
-        uint32_t node = pm_block_node((pm_block){push->lane_first, push->lane_count}, shard->lanes);
-        status = pm_shard_add(shard, slice, node, slice->frozen ? NULL : message->frames[0], &arrival);
-    }
+    if (status.code == PM_OK && push->clock == slice->clock)
+        status = add_push(shard, slice, message, &arrival);
     if (status.code != PM_OK) {
         refuse(shard, from, header, status, 0);
         return;
     }
     shard->stats.pushes++;
     shard->stats.duplicates += arrival == ARRIVAL_DUPLICATE;
+    const shard_waiter asker = asker_of(slice, from, message, push->clock + 1, now_ms);
     if (arrival == ARRIVAL_LAST)
-        finish_step(shard, slice, from, header, now_ms);
+        finish_step(shard, slice, &asker, header, now_ms);
     else
-        want(shard, slice, from, header, push->clock + 1, arrival == ARRIVAL_DUPLICATE, now_ms);
+        want(shard, slice, &asker, header, arrival == ARRIVAL_DUPLICATE);
+}
+
+static pm_status check_pull(const shard_slice *slice, const pm_message *message)
+{
+    const Paramill__Pull *pull = message->header->pull;
+    if (message->frame_count > (slice->width ? 1 : 0))
+        return pm_fail(PM_INVALID, "a pull of table %u with %u frames", pull->table, message->frame_count);
+    if (!slice->values)
+        return pm_fail(PM_UNAVAILABLE, "table %u slice %u is being restored", pull->table, pull->slice);
+    return message->frame_count > 0 ? pm_shard_check_ids(slice, message->frames[0]) : pm_ok();
 }
 
 static void handle_pull(pm_shard *shard, const pm_peer *from, const pm_message *message, int64_t now_ms)
@@ -193,16 +256,15 @@ static void handle_pull(pm_shard *shard, const pm_peer *from, const pm_message *
     const Paramill__Pull *pull = message->header->pull;
     shard_slice *slice = NULL;
     pm_status status = check_slice(shard, pull->placement, pull->table, pull->slice, &slice);
-    if (status.code == PM_OK && message->frame_count != 0)
-        status = pm_fail(PM_INVALID, "a pull with %u frames; it has none", message->frame_count);
-    if (status.code == PM_OK && !slice->values)
-        status = pm_fail(PM_UNAVAILABLE, "table %u slice %u is being restored", pull->table, pull->slice);
+    if (status.code == PM_OK)
+        status = check_pull(slice, message);
     if (status.code != PM_OK) {
         refuse(shard, from, message->header, status, 0);
         return;
     }
     shard->stats.pulls++;
-    want(shard, slice, from, message->header, pull->clock, true, now_ms);
+    const shard_waiter asker = asker_of(slice, from, message, pull->clock, now_ms);
+    want(shard, slice, &asker, message->header, true);
 }
 
 static void handle_slice_state(pm_shard *shard, const pm_peer *from, const pm_message *message)
@@ -256,6 +318,8 @@ void pm_shard_tick(pm_shard *shard, int64_t now_ms)
         for (uint32_t k = 0; k < slice->waiter_count; k++)
             if (slice->waiters[k].forget_ms > now_ms)
                 slice->waiters[left++] = slice->waiters[k];
+            else
+                pm_buffer_unref(&slice->waiters[k].ids);
         slice->waiter_count = left;
         pm_shard_cut_resend(shard, slice, now_ms);
     }

@@ -5,6 +5,10 @@
 // A slice at clock c takes pushes of clock c. When the sums of all lanes are in, it applies the optimizer,
 // moves to c + 1 and answers all who wait. It keeps the values of c and c - 1. Values are never changed in
 // place while somebody holds a reference (a frame on its way, a cut): new values go to another buffer.
+//
+// Of a sparse table a push carries the rows that its lanes touch, and the answer to it only says that the
+// clock has come; rows are pulled. Its slices are changed in place, row by row (in a copy, where somebody
+// holds a reference), and the rows of c - 1 that the last step changed are kept aside.
 #include "cluster/outbox.h"
 #include "core/job.h"
 
@@ -24,6 +28,7 @@ typedef struct pm_table_spec {
     bool decays;          // parameter: weight_decay is for it
     bool frozen;          // values stay: pushes carry none and only move the clock, as do the answers to them
     const float *initial; // count floats
+    uint32_t width;       // sparse: floats of a row; 0: dense
 } pm_table_spec;
 
 // How many arrays of moments a slice of the table has.

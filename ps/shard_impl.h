@@ -14,7 +14,8 @@ enum { CUTS_KEPT = 2 };
 typedef struct shard_waiter {
     pm_peer peer;
     uint64_t request, clock;
-    bool light;        // holds the values, which are frozen: the answer is without them
+    bool light;        // the answer is without values: they are frozen, or rows are asked for by themselves
+    pm_buffer *ids;    // rows of a sparse slice that are asked for; NULL: all
     int64_t forget_ms; // a peer that died is not answered for ever
 } shard_waiter;
 
@@ -35,10 +36,13 @@ typedef struct shard_slice {
     pm_buffer *previous; // of clock - 1; NULL at the start
     pm_buffer *moments[PM_MOMENTS_MAX]; // as many as moment_count
     uint32_t moment_count;
-    bool frozen;       // the table's
-    pm_lane_set in;    // nodes whose partial sums have arrived and are not yet part of a higher one
-    pm_lane_set ours;  // of these, sums that were made here: only they are written to
-    pm_buffer **nodes; // 2 * lanes
+    bool frozen;             // the table's
+    uint32_t width;          // of a row; 0: dense
+    pm_buffer *previous_ids; // sparse: previous holds these rows only
+    pm_lane_set in;          // nodes whose partial sums have arrived and are not yet part of a higher one
+    pm_lane_set ours;        // of these, sums that were made here: only they are written to
+    pm_buffer **nodes;       // 2 * lanes
+    pm_buffer **node_ids;    // 2 * lanes; sparse: whose rows the node's are; NULL: there are none
     shard_waiter *waiters;
     uint32_t waiter_count, waiter_capacity;
     shard_cut cuts[CUTS_KEPT];
@@ -48,6 +52,7 @@ struct pm_shard {
     const pm_job *job;
     pm_table_spec *tables;
     uint64_t *counts;
+    uint32_t *widths;
     uint32_t table_count, index, lanes;
     pm_pool *pool;
     pm_outbox outbox;
@@ -71,10 +76,28 @@ typedef enum shard_arrival {
     ARRIVAL_LAST       // the slice is at its next clock
 } shard_arrival;
 
-// Takes a new reference of the sum of a node (NULL of a frozen table). PM_UNAVAILABLE: no memory; the node
-// did not arrive.
-pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum,
+// Takes new references of the sum of a node (NULL of a frozen table, or of no rows) and of its rows' ids
+// (NULL of a dense table). PM_UNAVAILABLE: no memory; the node did not arrive.
+pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum, pm_buffer *ids,
                        shard_arrival *arrival) PM_CHECKED;
+
+// --- slices of sparse tables (rows.c)
+
+// How many rows the ids are of; NULL: 0.
+size_t pm_shard_id_count(const pm_buffer *ids);
+
+// Whether the frame holds ascending ids of the slice's rows.
+pm_status pm_shard_check_ids(const shard_slice *slice, const pm_buffer *ids) PM_CHECKED;
+
+// Replaces two siblings by their parent: left + right where both have a row, a copy where one has it; false:
+// no memory.
+bool pm_shard_combine_rows(pm_shard *shard, shard_slice *slice, uint32_t parent);
+
+// Applies the sum of all lanes to the rows it has; false: no memory, and nothing has changed.
+bool pm_shard_update_rows(pm_shard *shard, shard_slice *slice);
+
+// The rows of ids (NULL: all) at the slice's clock or the one before, a new reference; NULL: no memory.
+pm_buffer *pm_shard_rows(pm_shard *shard, const shard_slice *slice, const pm_buffer *ids, uint64_t clock);
 
 // Fills the slice from a piece of a version, once.
 pm_status pm_shard_restore(pm_shard *shard, shard_slice *slice, const Paramill__SliceState *state,

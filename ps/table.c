@@ -14,6 +14,8 @@ uint32_t pm_table_moments(const pm_table_spec *table, const pm_job *job)
 static void drop_node(shard_slice *slice, uint32_t node)
 {
     pm_buffer_unref(&slice->nodes[node]);
+    if (slice->width)
+        pm_buffer_unref(&slice->node_ids[node]);
     pm_lane_set_drop(&slice->in, node);
     pm_lane_set_drop(&slice->ours, node);
 }
@@ -30,6 +32,8 @@ static bool combine(pm_shard *shard, shard_slice *slice, uint32_t parent)
 {
     uint32_t left = 2 * parent, right = left + 1;
     pm_buffer *sum = NULL;
+    if (slice->width)
+        return pm_shard_combine_rows(shard, slice, parent);
     if (slice->frozen) {
         drop_node(slice, left);
         drop_node(slice, right);
@@ -90,42 +94,102 @@ static void pass(pm_shard *shard, shard_slice *slice)
     drop_node(slice, 1);
 }
 
-static bool update(pm_shard *shard, shard_slice *slice)
+static bool update_rows(pm_shard *shard, shard_slice *slice)
 {
-    if (slice->frozen) {
-        pass(shard, slice);
-        return true;
-    }
-    if (!own_moments(shard, slice))
+    if (!pm_shard_update_rows(shard, slice))
         return false;
-    pm_buffer *next = next_values(shard, slice);
-    if (!next)
-        return false;
-    const pm_table_spec *table = &shard->tables[slice->place->table];
-    pm_update u = {.count = slice->place->count,
-                   .decays = table->decays,
-                   .gradient = slice->nodes[1]->data,
-                   .from = slice->values->data,
-                   .to = next->data};
-    for (uint32_t i = 0; i < slice->moment_count; i++)
-        u.moments[i] = slice->moments[i]->data;
-    const pm_job_optimizer *optimizer = &shard->job->optimizer;
-    if (table->statistic)
-        pm_statistic_apply(table->momentum, shard->lanes, &u);
-    else
-        pm_optimizer_apply(optimizer,
-                           table->rate * pm_optimizer_rate(optimizer, slice->clock, shard->steps.total),
-                           slice->clock, &u);
-    pm_buffer_unref(&slice->previous);
-    slice->previous = slice->values;
-    slice->values = next;
     slice->clock++;
     shard->stats.updates++;
     drop_node(slice, 1);
     return true;
 }
 
-pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum,
+static void apply(const pm_shard *shard, const shard_slice *slice, const pm_update *u)
+{
+    const pm_table_spec *table = &shard->tables[slice->place->table];
+    const pm_job_optimizer *optimizer = &shard->job->optimizer;
+    if (table->statistic)
+        pm_statistic_apply(table->momentum, shard->lanes, u);
+    else
+        pm_optimizer_apply(optimizer,
+                           table->rate * pm_optimizer_rate(optimizer, slice->clock, shard->steps.total),
+                           slice->clock, u);
+}
+
+// The update of what the last two nodes are the halves of: their sum is made a piece at a time and goes
+// through no memory but the nearest.
+static void apply_halves(const pm_shard *shard, const shard_slice *slice, const pm_update *u)
+{
+    enum { PIECE = 2048 };
+    const float *left = slice->nodes[2]->data, *right = slice->nodes[3]->data;
+    float sum[PIECE];
+    for (size_t first = 0; first < u->count; first += PIECE) {
+        const size_t left_over = u->count - first;
+        pm_update piece = {.count = left_over < PIECE ? left_over : PIECE,
+                           .decays = u->decays,
+                           .gradient = sum,
+                           .from = u->from + first,
+                           .to = u->to + first};
+        for (uint32_t i = 0; i < slice->moment_count; i++)
+            piece.moments[i] = u->moments[i] + first;
+        add(sum, left + first, right + first, piece.count);
+        apply(shard, slice, &piece);
+    }
+}
+
+// To the next clock, when the root is there, or both of its halves.
+static bool update(pm_shard *shard, shard_slice *slice)
+{
+    if (slice->frozen) {
+        pass(shard, slice);
+        return true;
+    }
+    if (slice->width)
+        return update_rows(shard, slice);
+    if (!own_moments(shard, slice))
+        return false;
+    pm_buffer *next = next_values(shard, slice);
+    if (!next)
+        return false;
+    const bool whole = pm_lane_set_has(&slice->in, 1);
+    pm_update u = {.count = slice->place->count,
+                   .decays = shard->tables[slice->place->table].decays,
+                   .gradient = whole ? slice->nodes[1]->data : NULL,
+                   .from = slice->values->data,
+                   .to = next->data};
+    for (uint32_t i = 0; i < slice->moment_count; i++)
+        u.moments[i] = slice->moments[i]->data;
+    if (whole)
+        apply(shard, slice, &u);
+    else
+        apply_halves(shard, slice, &u);
+    pm_buffer_unref(&slice->previous);
+    slice->previous = slice->values;
+    slice->values = next;
+    slice->clock++;
+    shard->stats.updates++;
+    for (uint32_t node = 1; node <= (whole ? 1 : 3); node++)
+        drop_node(slice, node);
+    return true;
+}
+
+// Replaces siblings by their parent from node on up, as far as they are there. Returns where that ends: 1
+// when the next clock can be made. The root of values is left to the update.
+static uint32_t climb(pm_shard *shard, shard_slice *slice, uint32_t node, bool *enough)
+{
+    const bool sums_late = !slice->width && !slice->frozen;
+    while (node > 1 && pm_lane_set_has(&slice->in, node ^ 1)) {
+        if (node / 2 == 1 && sums_late)
+            return 1;
+        *enough = combine(shard, slice, node / 2);
+        if (!*enough)
+            return node;
+        node /= 2;
+    }
+    return node;
+}
+
+pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum, pm_buffer *ids,
                        shard_arrival *arrival)
 {
     *arrival = ARRIVAL_DUPLICATE;
@@ -135,17 +199,20 @@ pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_bu
     for (uint32_t below; (below = pm_lane_set_below(&slice->in, node, shard->lanes));)
         drop_node(slice, below);
     slice->nodes[node] = sum ? pm_buffer_ref(sum) : NULL;
+    if (slice->width)
+        slice->node_ids[node] = ids ? pm_buffer_ref(ids) : NULL;
     pm_lane_set_put(&slice->in, node);
     bool enough = true;
-    for (; enough && node > 1 && pm_lane_set_has(&slice->in, node ^ 1); node = enough ? node / 2 : node)
-        enough = combine(shard, slice, node / 2);
-    if (enough && node == 1) {
+    const uint32_t top = climb(shard, slice, node, &enough);
+    if (enough && top == 1) {
         enough = update(shard, slice);
         *arrival = ARRIVAL_LAST;
     }
     if (enough)
         return pm_ok();
-    drop_node(slice, node); // as if it had been lost on its way: its senders ask again
+    drop_node(slice, top); // as if it had been lost on its way: its senders ask again
+    if (top == 1)
+        drop_node(slice, 2);
     return pm_fail(PM_UNAVAILABLE, "no memory to add table %u slice %u", slice->place->table,
                    slice->place->slice);
 }
@@ -197,10 +264,12 @@ static pm_status fill_slice(pm_shard *shard, shard_slice *slice, bool initial)
     slice->clock = shard->start_clock;
     slice->moment_count = pm_table_moments(table, shard->job);
     slice->frozen = table->frozen;
+    slice->width = table->width;
     slice->nodes = calloc(2 * (size_t)shard->lanes, sizeof *slice->nodes);
-    if (!slice->nodes)
-        return pm_fail(PM_NO_MEMORY, "the lanes of a slice");
+    slice->node_ids = slice->width ? calloc(2 * (size_t)shard->lanes, sizeof *slice->node_ids) : NULL;
     shard->owned[shard->owned_count++] = (uint32_t)(slice - shard->slices);
+    if (!slice->nodes || (slice->width && !slice->node_ids))
+        return pm_fail(PM_NO_MEMORY, "the lanes of a slice");
     if (!initial) {
         shard->missing++;
         return pm_ok();
@@ -209,8 +278,8 @@ static pm_status fill_slice(pm_shard *shard, shard_slice *slice, bool initial)
     bool enough = slice->values != NULL;
     for (uint32_t i = 0; i < slice->moment_count; i++) {
         slice->moments[i] = pm_pool_take(shard->pool, size);
-        if (slice->moments[i])
-            memset(slice->moments[i]->data, 0, size);
+        for (uint32_t k = 0; slice->moments[i] && k < slice->place->count; k++)
+            ((float *)slice->moments[i]->data)[k] = pm_optimizer_moment_start(&shard->job->optimizer);
         enough = enough && slice->moments[i];
     }
     return enough ? pm_ok() : pm_fail(PM_NO_MEMORY, "the values of table %u", slice->place->table);
@@ -218,7 +287,8 @@ static pm_status fill_slice(pm_shard *shard, shard_slice *slice, bool initial)
 
 pm_status pm_shard_fill(pm_shard *shard, uint32_t shards, bool initial)
 {
-    pm_status status = pm_placement_create(&shard->placement, shard->counts, shard->table_count, shards);
+    pm_status status =
+        pm_placement_create(&shard->placement, shard->counts, shard->widths, shard->table_count, shards);
     if (status.code != PM_OK)
         return status;
     uint32_t size = pm_placement_size(shard->placement);
@@ -240,13 +310,19 @@ void pm_shard_empty(pm_shard *shard)
         shard_slice *slice = &shard->slices[shard->owned[i]];
         pm_buffer_unref(&slice->values);
         pm_buffer_unref(&slice->previous);
+        pm_buffer_unref(&slice->previous_ids);
         for (int m = 0; m < PM_MOMENTS_MAX; m++)
             pm_buffer_unref(&slice->moments[m]);
         for (uint32_t n = 0; slice->nodes && n < 2 * shard->lanes; n++)
             pm_buffer_unref(&slice->nodes[n]);
+        for (uint32_t n = 0; slice->node_ids && n < 2 * shard->lanes; n++)
+            pm_buffer_unref(&slice->node_ids[n]);
+        for (uint32_t w = 0; w < slice->waiter_count; w++)
+            pm_buffer_unref(&slice->waiters[w].ids);
         for (int c = 0; c < CUTS_KEPT; c++)
             pm_shard_cut_drop(&slice->cuts[c]);
         free(slice->nodes);
+        free(slice->node_ids);
         free(slice->waiters);
     }
     free(shard->slices);
@@ -261,11 +337,13 @@ static pm_status copy_tables(pm_shard *s, const pm_shard_options *o)
 {
     s->tables = calloc(o->table_count, sizeof *s->tables);
     s->counts = calloc(o->table_count, sizeof *s->counts);
-    if (!s->tables || !s->counts)
+    s->widths = calloc(o->table_count, sizeof *s->widths);
+    if (!s->tables || !s->counts || !s->widths)
         return pm_fail(PM_NO_MEMORY, "a shard of %u tables", o->table_count);
     for (uint32_t t = 0; t < o->table_count; t++) {
         s->tables[t] = o->tables[t];
         s->counts[t] = o->tables[t].count;
+        s->widths[t] = o->tables[t].width;
     }
     return pm_pool_create(&s->pool);
 }
@@ -300,6 +378,7 @@ void pm_shard_destroy(pm_shard **shard)
     pm_pool_destroy(&s->pool);
     free(s->tables);
     free(s->counts);
+    free(s->widths);
     free(s->checkpoint);
     free(s);
     *shard = NULL;

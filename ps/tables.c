@@ -27,7 +27,8 @@ pm_status pm_tables_make(pm_tables *tables, const char *job_text, const char *mo
                             .frozen = p->frozen,
                             .rate = rate,
                             .decays = tables->job->optimizer.decay == PM_DECAY_ALL || p->rank > 1,
-                            .initial = p->initial};
+                            .initial = p->initial,
+                            .width = p->sparse ? (uint32_t)(p->count / (size_t)p->shape[0]) : 0};
     }
     return pm_ok();
 }

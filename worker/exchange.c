@@ -1,7 +1,6 @@
-#include "worker/exchange.h"
+#include "worker/exchange_impl.h"
 
 #include "cluster/directive.h"
-#include "cluster/pool.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,52 +9,6 @@ enum {
     RESEND_MS = 2000,      // first; doubles up to eight times that
     RESEND_SHARE = 8,      // but not later than this part of the deadline
     INCOMPLETE_FACTOR = 10 // deadlines that a step may take while its shard shows signs of life
-};
-
-#define NO_CLOCK UINT64_MAX
-
-typedef struct push {
-    pm_block block;
-    pm_buffer *sum;
-} push;
-
-// One slice: what is held, and what is asked for. At most one clock is asked for at a time: the one after a
-// push, or the one of a pull.
-typedef struct piece {
-    const pm_slice *place;
-    bool frozen;        // pushes and their answers are without values
-    pm_buffer *held[2]; // the values of held_clock[i]; clock c in place c % 2
-    uint64_t held_clock[2];
-    bool asked;
-    uint64_t wanted, request;
-    push *pushes; // of wanted - 1, not answered; none: it is a pull
-    uint32_t push_count, push_capacity;
-    int64_t asked_ms, sign_ms, resend_ms; // sign: when the shard last showed life
-    uint32_t tries;
-} piece;
-
-typedef struct line {
-    char *endpoint, *host;
-    uint32_t rank;
-} line;
-
-struct pm_exchange {
-    uint64_t *counts;
-    bool *frozen;
-    uint32_t tables, lanes, request_ms;
-    float **values;      // where tables are installed
-    uint64_t *installed; // clock that values[t] holds
-    pm_pool *pool;
-    pm_outbox outbox;
-
-    uint64_t epoch, placement_version, requests;
-    pm_placement *placement;
-    line *lines; // one a shard
-    uint32_t shards;
-    piece *pieces;
-    uint32_t piece_count, asked_count;
-    bool stale;
-    uint64_t stale_clock;
 };
 
 pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *options)
@@ -70,15 +23,18 @@ pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *
     x->request_ms = options->request_ms ? options->request_ms : 30000;
     x->counts = calloc(x->tables, sizeof *x->counts);
     x->frozen = calloc(x->tables, sizeof *x->frozen);
+    x->widths = calloc(x->tables, sizeof *x->widths);
     x->values = calloc(x->tables, sizeof *x->values);
     x->installed = calloc(x->tables, sizeof *x->installed);
     pm_status status = pm_fail(PM_NO_MEMORY, "an exchange of %u tables", x->tables);
-    if (x->counts && x->frozen && x->values && x->installed)
+    if (x->counts && x->frozen && x->widths && x->values && x->installed)
         status = pm_pool_create(&x->pool);
     if (status.code == PM_OK) {
         memcpy(x->counts, options->counts, x->tables * sizeof *x->counts);
         if (options->frozen)
             memcpy(x->frozen, options->frozen, x->tables * sizeof *x->frozen);
+        if (options->widths)
+            memcpy(x->widths, options->widths, x->tables * sizeof *x->widths);
         *exchange = x;
     } else {
         pm_exchange_destroy(&x);
@@ -88,9 +44,17 @@ pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *
 
 static void drop_pushes(piece *p)
 {
-    for (uint32_t i = 0; i < p->push_count; i++)
+    for (uint32_t i = 0; i < p->push_count; i++) {
         pm_buffer_unref(&p->pushes[i].sum);
+        pm_buffer_unref(&p->pushes[i].ids);
+    }
     p->push_count = 0;
+}
+
+void pm_exchange_answered(pm_exchange *x, piece *p)
+{
+    pm_exchange_close(x, &p->ask);
+    drop_pushes(p);
 }
 
 static void forget(pm_exchange *x)
@@ -101,6 +65,8 @@ static void forget(pm_exchange *x)
         free(p->pushes);
         pm_buffer_unref(&p->held[0]);
         pm_buffer_unref(&p->held[1]);
+        pm_buffer_unref(&p->ids);
+        pm_buffer_unref(&p->rows);
     }
     for (uint32_t s = 0; s < x->shards; s++) {
         free(x->lines[s].endpoint);
@@ -125,6 +91,7 @@ void pm_exchange_destroy(pm_exchange **exchange)
     pm_pool_destroy(&x->pool);
     free(x->counts);
     free(x->frozen);
+    free(x->widths);
     free(x->values);
     free(x->installed);
     free(x);
@@ -143,10 +110,10 @@ static void post_pull(pm_exchange *x, const piece *p)
     if (pull) {
         pull->table = p->place->table;
         pull->slice = p->place->slice;
-        pull->clock = p->wanted;
+        pull->clock = p->ask.clock;
         pull->placement = x->placement_version;
     }
-    Paramill__Header *header = pm_header_create(p->request, x->epoch, PARAMILL__HEADER__BODY_PULL, pull);
+    Paramill__Header *header = pm_header_create(p->ask.request, x->epoch, PARAMILL__HEADER__BODY_PULL, pull);
     if (header)
         header->deadline_ms = x->request_ms;
     pm_outbox_post(&x->outbox, p->place->shard, NULL, header, NULL, 0);
@@ -158,15 +125,16 @@ static void post_push(pm_exchange *x, const piece *p, const push *s)
     if (body) {
         body->table = p->place->table;
         body->slice = p->place->slice;
-        body->clock = p->wanted - 1;
+        body->clock = p->ask.clock - 1;
         body->lane_first = s->block.first;
         body->lane_count = s->block.count;
         body->placement = x->placement_version;
     }
-    Paramill__Header *header = pm_header_create(p->request, x->epoch, PARAMILL__HEADER__BODY_PUSH, body);
+    Paramill__Header *header = pm_header_create(p->ask.request, x->epoch, PARAMILL__HEADER__BODY_PUSH, body);
     if (header)
         header->deadline_ms = x->request_ms;
-    pm_outbox_post(&x->outbox, p->place->shard, NULL, header, &s->sum, p->frozen ? 0 : 1);
+    pm_buffer *const frames[] = {s->ids ? s->ids : s->sum, s->sum};
+    pm_outbox_post(&x->outbox, p->place->shard, NULL, header, frames, s->ids ? 2 : s->sum ? 1 : 0);
 }
 
 static int64_t resend_after(const pm_exchange *x, uint32_t tries)
@@ -177,17 +145,22 @@ static int64_t resend_after(const pm_exchange *x, uint32_t tries)
 }
 
 // The request's number tells the slice: an answer without a body about it is assigned by it.
-static void ask(pm_exchange *x, piece *p, uint64_t clock, int64_t now_ms)
+void pm_exchange_ask(pm_exchange *x, const piece *p, inquiry *about, uint64_t clock, int64_t now_ms)
 {
-    drop_pushes(p);
-    if (!p->asked)
+    if (!about->open)
         x->asked_count++;
-    p->asked = true;
-    p->wanted = clock;
-    p->request = (uint64_t)(p - x->pieces + 1) << 32 | (++x->requests & UINT32_MAX);
-    p->asked_ms = p->sign_ms = now_ms;
-    p->resend_ms = now_ms + resend_after(x, 0);
-    p->tries = 0;
+    about->open = true;
+    about->clock = clock;
+    about->request = (uint64_t)(p - x->pieces + 1) << 32 | (++x->requests & UINT32_MAX);
+    about->asked_ms = about->sign_ms = now_ms;
+    about->resend_ms = now_ms + resend_after(x, 0);
+    about->tries = 0;
+}
+
+void pm_exchange_close(pm_exchange *x, inquiry *about)
+{
+    x->asked_count -= about->open;
+    about->open = false;
 }
 
 static pm_status copy_lines(pm_exchange *x, const Paramill__Directive *directive)
@@ -211,7 +184,7 @@ static pm_status copy_lines(pm_exchange *x, const Paramill__Directive *directive
 
 static pm_status make_pieces(pm_exchange *x)
 {
-    pm_status status = pm_placement_create(&x->placement, x->counts, x->tables, x->shards);
+    pm_status status = pm_placement_create(&x->placement, x->counts, x->widths, x->tables, x->shards);
     if (status.code != PM_OK)
         return status;
     uint32_t size = pm_placement_size(x->placement);
@@ -221,8 +194,10 @@ static pm_status make_pieces(pm_exchange *x)
     x->piece_count = size;
     for (uint32_t i = 0; i < size; i++) {
         const pm_slice *place = pm_placement_slice(x->placement, i);
-        x->pieces[i] =
-            (piece){.place = place, .frozen = x->frozen[place->table], .held_clock = {NO_CLOCK, NO_CLOCK}};
+        x->pieces[i] = (piece){.place = place,
+                               .frozen = x->frozen[place->table],
+                               .width = x->widths[place->table],
+                               .held_clock = {NO_CLOCK, NO_CLOCK}};
     }
     return status;
 }
@@ -240,8 +215,12 @@ pm_status pm_exchange_begin(pm_exchange *exchange, const Paramill__Directive *di
     if (status.code == PM_OK)
         status = make_pieces(exchange);
     for (uint32_t i = 0; i < exchange->piece_count && status.code == PM_OK; i++) {
-        ask(exchange, &exchange->pieces[i], clock, now_ms);
-        post_pull(exchange, &exchange->pieces[i]);
+        piece *p = &exchange->pieces[i];
+        p->reached = clock;
+        if (p->width)
+            continue; // its rows are pulled when they are known
+        pm_exchange_ask(exchange, p, &p->ask, clock, now_ms);
+        post_pull(exchange, p);
     }
     return status;
 }
@@ -256,8 +235,10 @@ const char *pm_exchange_endpoint(const pm_exchange *exchange, uint32_t shard)
     return exchange->lines[shard].endpoint;
 }
 
-static bool holds(const piece *p, uint64_t clock)
+bool pm_exchange_holds(const piece *p, uint64_t clock)
 {
+    if (p->width)
+        return p->reached == clock || p->reached == clock + 1;
     return p->held[clock % 2] && p->held_clock[clock % 2] == clock;
 }
 
@@ -269,34 +250,57 @@ static bool is_pushed(const piece *p, pm_block block)
     return false;
 }
 
-static pm_status push_piece(pm_exchange *x, piece *p, pm_block block, uint64_t clock, const float *gradient,
-                            int64_t now_ms)
+// Not when all lanes of the slice are in.
+pm_status pm_exchange_check_push(const piece *p, pm_block block, uint64_t clock, bool *wanted)
 {
-    if (holds(p, clock + 1))
-        return pm_ok(); // all lanes of the slice are in
-    if (!holds(p, clock))
+    const bool open = p->ask.open && p->ask.clock == clock + 1;
+    *wanted = false;
+    if (p->width ? p->reached == clock + 1 : pm_exchange_holds(p, clock + 1))
+        return pm_ok();
+    if (!pm_exchange_holds(p, clock))
         return pm_fail(PM_INTERNAL, "a push of table %u at clock %llu, whose parameters are not here",
                        p->place->table, (unsigned long long)clock);
-    if (!p->asked || p->wanted != clock + 1)
-        ask(x, p, clock + 1, now_ms);
-    if (is_pushed(p, block))
-        return pm_ok();
+    *wanted = !open || !is_pushed(p, block);
+    return pm_ok();
+}
+
+pm_status pm_exchange_push_piece(pm_exchange *x, piece *p, pm_block block, uint64_t clock, push *made,
+                                 int64_t now_ms)
+{
+    if (!p->ask.open || p->ask.clock != clock + 1) {
+        drop_pushes(p);
+        pm_exchange_ask(x, p, &p->ask, clock + 1, now_ms);
+    }
     if (p->push_count == p->push_capacity) {
         uint32_t capacity = p->push_capacity ? p->push_capacity * 2 : 2;
         push *pushes = realloc(p->pushes, capacity * sizeof *pushes);
-        if (!pushes)
+        if (!pushes) {
+            pm_buffer_unref(&made->sum);
+            pm_buffer_unref(&made->ids);
             return pm_fail(PM_NO_MEMORY, "a push of table %u", p->place->table);
+        }
         p->pushes = pushes;
         p->push_capacity = capacity;
     }
-    pm_buffer *sum = NULL;
-    if (!p->frozen)
-        sum = pm_pool_copy(x->pool, gradient + p->place->offset, p->place->count * sizeof(float));
-    if (!p->frozen && !sum)
-        return pm_fail(PM_NO_MEMORY, "a push of table %u", p->place->table);
-    p->pushes[p->push_count] = (push){block, sum};
+    made->block = block;
+    p->pushes[p->push_count] = *made;
     post_push(x, p, &p->pushes[p->push_count++]);
     return pm_ok();
+}
+
+static pm_status push_dense(pm_exchange *x, piece *p, pm_block block, uint64_t clock, const float *gradient,
+                            int64_t now_ms)
+{
+    push made = {.block = block};
+    bool wanted = false;
+    pm_status status = pm_exchange_check_push(p, block, clock, &wanted);
+    if (status.code != PM_OK || !wanted)
+        return status;
+    if (!p->frozen)
+        made.sum = pm_pool_copy(x->pool, gradient + p->place->offset, p->place->count * sizeof(float));
+    if (!p->frozen && !made.sum)
+        return pm_fail(PM_NO_MEMORY, "a push of table %u", p->place->table);
+    return pm_exchange_push_piece(x, p, block, clock, &made, now_ms);
 }
 
 pm_status pm_exchange_push(pm_exchange *exchange, uint32_t table, pm_block block, uint64_t clock,
@@ -308,7 +312,7 @@ pm_status pm_exchange_push(pm_exchange *exchange, uint32_t table, pm_block block
     uint32_t count = pm_placement_count(exchange->placement, table);
     pm_status status = pm_ok();
     for (uint32_t i = first; i < first + count && status.code == PM_OK; i++)
-        status = push_piece(exchange, &exchange->pieces[i], block, clock, gradient, now_ms);
+        status = push_dense(exchange, &exchange->pieces[i], block, clock, gradient, now_ms);
     return status;
 }
 
@@ -320,12 +324,14 @@ static pm_status take_parameters(pm_exchange *x, uint32_t shard, pm_message *mes
         return pm_fail(PM_PROTOCOL, "shard %u sends table %u slice %u, which it does not have", shard,
                        body->table, body->slice);
     piece *p = &x->pieces[index];
+    if (p->width)
+        return pm_exchange_take_answer(x, p, shard, message);
     const uint32_t at = body->clock % 2;
     const bool light = p->frozen && message->frame_count == 0; // as they were a clock before
     if (!light && (message->frame_count != 1 || message->frames[0]->size != p->place->count * sizeof(float)))
         return pm_fail(PM_PROTOCOL, "shard %u sends table %u slice %u in a frame of the wrong size", shard,
                        body->table, body->slice);
-    if (!p->asked || body->clock != p->wanted)
+    if (!p->ask.open || body->clock != p->ask.clock)
         return pm_ok(); // the second answer to a request sent twice
     if (light && !p->held[1 - at])
         return pm_fail(PM_PROTOCOL, "shard %u sends table %u slice %u without values", shard, body->table,
@@ -334,9 +340,7 @@ static pm_status take_parameters(pm_exchange *x, uint32_t shard, pm_message *mes
     pm_buffer_unref(&p->held[at]);
     p->held[at] = values;
     p->held_clock[at] = body->clock;
-    p->asked = false;
-    x->asked_count--;
-    drop_pushes(p);
+    pm_exchange_answered(x, p);
     return pm_ok();
 }
 
@@ -346,14 +350,15 @@ static pm_status refusal(const pm_exchange *x, uint32_t shard, const Paramill__E
     return pm_wrap(pm_error_status(error), "server %u on %s refuses", l->rank, l->host);
 }
 
-// The slice that a request is about, if it is still the one that waits.
-static piece *asker(pm_exchange *x, const Paramill__Header *header)
+// What a request is about, if it still waits.
+static inquiry *asker(pm_exchange *x, const Paramill__Header *header)
 {
     uint64_t index = (header->request >> 32) - 1;
     if (index >= x->piece_count)
         return NULL;
     piece *p = &x->pieces[index];
-    return p->asked && p->request == header->request ? p : NULL;
+    inquiry *about = p->pull.request == header->request ? &p->pull : &p->ask;
+    return about->open && about->request == header->request ? about : NULL;
 }
 
 static pm_status take_error(pm_exchange *x, uint32_t shard, const Paramill__Header *header, int64_t now_ms)
@@ -361,7 +366,7 @@ static pm_status take_error(pm_exchange *x, uint32_t shard, const Paramill__Head
     const Paramill__Error *error = header->error;
     if (header->request == 0)
         return refusal(x, shard, error); // the shard cannot read what this worker sends
-    piece *p = asker(x, header);
+    inquiry *p = asker(x, header);
     if (!p)
         return pm_ok();
     p->sign_ms = now_ms;
@@ -390,47 +395,63 @@ pm_status pm_exchange_handle(pm_exchange *exchange, uint32_t shard, pm_message *
         return pm_ok();
     if (header->body_case == PARAMILL__HEADER__BODY_PARAMETERS)
         return take_parameters(exchange, shard, message);
-    piece *p = header->body_case == PARAMILL__HEADER__BODY_ACK ? asker(exchange, header) : NULL;
+    inquiry *p = header->body_case == PARAMILL__HEADER__BODY_ACK ? asker(exchange, header) : NULL;
     if (p)
         p->sign_ms = now_ms;
     return pm_ok();
 }
 
-static pm_status overdue(const pm_exchange *x, const piece *p, int64_t now_ms)
+static pm_status overdue(const pm_exchange *x, const piece *p, const inquiry *about, int64_t now_ms)
 {
     const line *l = &x->lines[p->place->shard];
-    if (now_ms - p->sign_ms > x->request_ms)
-        return pm_fail(PM_TIMEOUT,
-                       "server %u on %s (%s) is silent for %u ms: asked for table %u at clock %llu", l->rank,
-                       l->host, l->endpoint, x->request_ms, p->place->table, (unsigned long long)p->wanted);
-    if (now_ms - p->asked_ms > (int64_t)INCOMPLETE_FACTOR * x->request_ms)
+    if (now_ms - about->sign_ms > x->request_ms)
+        return pm_fail(
+            PM_TIMEOUT, "server %u on %s (%s) is silent for %u ms: asked for table %u at clock %llu", l->rank,
+            l->host, l->endpoint, x->request_ms, p->place->table, (unsigned long long)about->clock);
+    if (now_ms - about->asked_ms > (int64_t)INCOMPLETE_FACTOR * x->request_ms)
         return pm_fail(
             PM_TIMEOUT,
             "server %u on %s answers, but table %u does not reach clock %llu: a worker's lanes are missing",
-            l->rank, l->host, p->place->table, (unsigned long long)p->wanted);
+            l->rank, l->host, p->place->table, (unsigned long long)about->clock);
     return pm_ok();
+}
+
+static void ask_again(pm_exchange *x, const piece *p, const inquiry *about)
+{
+    if (about == &p->pull)
+        pm_exchange_post_rows(x, p);
+    for (uint32_t k = 0; about == &p->ask && k < p->push_count; k++)
+        post_push(x, p, &p->pushes[k]);
+    if (about == &p->ask && p->push_count == 0)
+        post_pull(x, p);
+}
+
+static pm_status look_after(pm_exchange *x, piece *p, inquiry *about, int64_t now_ms)
+{
+    pm_status status = overdue(x, p, about, now_ms);
+    if (status.code != PM_OK || now_ms < about->resend_ms)
+        return status;
+    about->resend_ms = now_ms + resend_after(x, ++about->tries);
+    ask_again(x, p, about);
+    return status;
 }
 
 pm_status pm_exchange_tick(pm_exchange *exchange, int64_t now_ms)
 {
+    pm_status status = pm_ok();
     uint32_t left = exchange->asked_count;
     for (uint32_t i = 0; left > 0 && i < exchange->piece_count; i++) {
         piece *p = &exchange->pieces[i];
-        if (!p->asked)
-            continue;
-        left--;
-        pm_status status = overdue(exchange, p, now_ms);
+        inquiry *both[] = {&p->ask, &p->pull};
+        for (int k = 0; k < 2 && status.code == PM_OK; k++) {
+            left -= both[k]->open;
+            if (both[k]->open)
+                status = look_after(exchange, p, both[k], now_ms);
+        }
         if (status.code != PM_OK)
             return status;
-        if (now_ms < p->resend_ms)
-            continue;
-        p->resend_ms = now_ms + resend_after(exchange, ++p->tries);
-        for (uint32_t k = 0; k < p->push_count; k++)
-            post_push(exchange, p, &p->pushes[k]);
-        if (p->push_count == 0)
-            post_pull(exchange, p);
     }
-    return pm_ok();
+    return status;
 }
 
 bool pm_exchange_have(const pm_exchange *exchange, uint32_t table, uint64_t clock)
@@ -440,7 +461,7 @@ bool pm_exchange_have(const pm_exchange *exchange, uint32_t table, uint64_t cloc
     uint32_t first = pm_placement_first(exchange->placement, table);
     uint32_t count = pm_placement_count(exchange->placement, table);
     for (uint32_t i = first; i < first + count; i++)
-        if (!holds(&exchange->pieces[i], clock))
+        if (!pm_exchange_holds(&exchange->pieces[i], clock))
             return false;
     return true;
 }
@@ -448,7 +469,7 @@ bool pm_exchange_have(const pm_exchange *exchange, uint32_t table, uint64_t cloc
 bool pm_exchange_done(const pm_exchange *exchange, uint64_t clock)
 {
     for (uint32_t i = 0; i < exchange->piece_count; i++)
-        if (!holds(&exchange->pieces[i], clock))
+        if (!pm_exchange_holds(&exchange->pieces[i], clock))
             return false;
     return exchange->piece_count > 0;
 }

@@ -23,6 +23,8 @@ typedef struct pm_exchange pm_exchange;
 typedef struct pm_exchange_options {
     const uint64_t *counts; // floats of each table (graph parameter), copied
     const bool *frozen;     // of each table, copied; NULL: none is
+    const uint32_t
+        *widths; // floats of a row of each sparse table, 0 of a dense one, copied; NULL: all are dense
     uint32_t tables;
     uint32_t lanes;
     uint32_t request_ms; // a shard that is silent for so long while asked is PM_TIMEOUT
@@ -49,6 +51,26 @@ const char *pm_exchange_endpoint(const pm_exchange *exchange, uint32_t shard);
 // Parameters of clock must be held. Slices that have reached clock + 1 already need no push and get none.
 pm_status pm_exchange_push(pm_exchange *exchange, uint32_t table, pm_block block, uint64_t clock,
                            const float *gradient, int64_t now_ms) PM_CHECKED;
+
+// --- tables that are pulled and pushed by rows, which count as held when their clock can be had
+
+// Asks for the rows of ids (ascending, in the table; NULL: for all) at a clock, in place of what was wanted
+// of the table before.
+pm_status pm_exchange_want(pm_exchange *exchange, uint32_t table, uint64_t clock, const uint32_t *ids,
+                           size_t count, int64_t now_ms) PM_CHECKED;
+
+// True when the rows last wanted are here, and of that clock.
+bool pm_exchange_have_rows(const pm_exchange *exchange, uint32_t table, uint64_t clock);
+
+// Copies them to rows, in the order of their ids, and lets go of them. PM_STALE when they are not here.
+pm_status pm_exchange_take_rows(pm_exchange *exchange, uint32_t table, uint64_t clock,
+                                float *rows) PM_CHECKED;
+
+// pm_exchange_push of the rows that the block touches: ids (count, ascending) and rows (count, width) are
+// copied.
+pm_status pm_exchange_push_rows(pm_exchange *exchange, uint32_t table, pm_block block, uint64_t clock,
+                                const uint32_t *ids, size_t count, const float *rows,
+                                int64_t now_ms) PM_CHECKED;
 
 // Takes in a message from a shard; the message is left for the caller to clear. A shard's refusal is
 // returned, except of the kinds that retrying or pm_exchange_is_stale deal with.

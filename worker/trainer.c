@@ -6,6 +6,15 @@
 
 enum { EVALUATION_ROWS = 256 };
 
+// Validation reads all rows of a sparse table.
+static pm_status open_whole(pm_trainer *t, uint32_t table)
+{
+    t->whole[table] = calloc(t->counts[table], sizeof(float));
+    if (!t->whole[table])
+        return pm_fail(PM_NO_MEMORY, "parameter %.64s", pm_graph_param(t->graph, table)->name);
+    return pm_plan_bind(t->inference, table, t->whole[table]);
+}
+
 static pm_status open_plans(pm_trainer *t)
 {
     const pm_job *job = t->job;
@@ -25,7 +34,10 @@ static pm_status open_plans(pm_trainer *t)
     if (status.code == PM_OK)
         status = pm_plan_set_threads(t->inference, t->threads);
     for (uint32_t i = 0; i < t->tables && status.code == PM_OK; i++)
-        status = pm_plan_bind(t->inference, i, pm_plan_param(t->training, i));
+        if (!t->widths[i])
+            status = pm_plan_bind(t->inference, i, pm_plan_param(t->training, i));
+        else if (pm_job_validates(job))
+            status = open_whole(t, i);
     return status;
 }
 
@@ -65,12 +77,16 @@ pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text, const char 
         trainer->tables = (uint32_t)pm_graph_param_count(trainer->graph);
         trainer->counts = calloc(trainer->tables + 1, sizeof *trainer->counts);
         trainer->frozen = calloc(trainer->tables + 1, sizeof *trainer->frozen);
-        if (!trainer->counts || !trainer->frozen)
+        trainer->widths = calloc(trainer->tables + 1, sizeof *trainer->widths);
+        trainer->whole = calloc(trainer->tables + 1, sizeof *trainer->whole);
+        if (!trainer->counts || !trainer->frozen || !trainer->widths || !trainer->whole)
             status = pm_fail(PM_NO_MEMORY, "a list of tables");
     }
     for (uint32_t i = 0; i < trainer->tables && status.code == PM_OK; i++) {
-        trainer->counts[i] = pm_graph_param(trainer->graph, i)->count;
-        trainer->frozen[i] = pm_graph_param(trainer->graph, i)->frozen;
+        const pm_param *p = pm_graph_param(trainer->graph, i);
+        trainer->counts[i] = p->count;
+        trainer->frozen[i] = p->frozen;
+        trainer->widths[i] = p->sparse ? (uint32_t)(p->count / (size_t)p->shape[0]) : 0;
     }
     if (status.code == PM_OK)
         status = open_plans(trainer);
@@ -93,6 +109,10 @@ void pm_trainer_close(pm_trainer *trainer)
     pm_threads_destroy(&trainer->threads);
     free(trainer->counts);
     free(trainer->frozen);
+    for (uint32_t i = 0; trainer->whole && i < trainer->tables; i++)
+        free(trainer->whole[i]);
+    free(trainer->whole);
+    free(trainer->widths);
     pm_graph_destroy(&trainer->graph);
     pm_job_destroy(&trainer->job);
     memset(trainer, 0, sizeof *trainer);
@@ -117,12 +137,24 @@ static void read_lane(pm_trainer *t, uint64_t clock, uint32_t lane, size_t first
         pm_targets_soften(t->targets, clock, lane, rows, (float *)targets + first * t->shape.outputs);
 }
 
+void pm_trainer_read(pm_trainer *trainer, uint64_t clock, pm_block block)
+{
+    const uint32_t lane_rows = trainer->sampler.rows_per_lane;
+    const pm_block there = trainer->read_block;
+    if (trainer->has_read && trainer->read_clock == clock && there.first == block.first &&
+        there.count == block.count)
+        return;
+    for (uint32_t i = 0; i < block.count; i++)
+        read_lane(trainer, clock, block.first + i, i * lane_rows);
+    trainer->has_read = true;
+    trainer->read_clock = clock;
+    trainer->read_block = block;
+}
+
 pm_status pm_trainer_step(pm_trainer *trainer, uint64_t clock, pm_block block, const pm_step_hooks *hooks,
                           pm_step *step)
 {
-    const uint32_t lane_rows = trainer->sampler.rows_per_lane;
-    for (uint32_t i = 0; i < block.count; i++)
-        read_lane(trainer, clock, block.first + i, i * lane_rows);
+    pm_trainer_read(trainer, clock, block);
     *step = (pm_step){.seed = trainer->job->seed,
                       .step = clock,
                       .first_lane = block.first,

@@ -19,8 +19,13 @@ typedef struct pm_trainer {
     pm_evaluator *evaluator;
     pm_sampler sampler;
     pm_row_shape shape;
+    bool has_read; // the rows of
+    uint64_t read_clock;
+    pm_block read_block;
     uint64_t *counts; // floats of each table
     bool *frozen;     // of each table
+    uint32_t *widths; // floats of a row of each sparse table, 0 of a dense one
+    float **whole;    // of each sparse table, all rows, for validation; NULL of a dense one, or without
     uint32_t tables;
 } pm_trainer;
 
@@ -29,7 +34,10 @@ typedef struct pm_trainer {
 pm_status pm_trainer_open(pm_trainer *trainer, const char *job_text, const char *model_digest) PM_CHECKED;
 void pm_trainer_close(pm_trainer *trainer);
 
-// Reads the rows of (step, block) into the training plan's input and runs it; fills in step->loss and
-// correct.
+// Reads the rows of (step, block) into the training plan's input, unless they are there: ahead of a step,
+// while its parameters are on their way.
+void pm_trainer_read(pm_trainer *trainer, uint64_t clock, pm_block block);
+
+// Reads the rows of (step, block) and runs the training plan; fills in step->loss and correct.
 pm_status pm_trainer_step(pm_trainer *trainer, uint64_t clock, pm_block block, const pm_step_hooks *hooks,
                           pm_step *step) PM_CHECKED;

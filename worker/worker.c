@@ -155,23 +155,31 @@ static pm_status open_job(worker *w)
                          pm_job_data_path(job));
     const pm_exchange_options options = {.counts = w->trainer.counts,
                                          .frozen = w->trainer.frozen,
+                                         .widths = w->trainer.widths,
                                          .tables = w->trainer.tables,
                                          .lanes = job->lanes,
                                          .request_ms = job->cluster.request_ms};
     if (status.code == PM_OK)
         status = pm_exchange_create(&w->exchange, &options);
     for (uint32_t i = 0; i < w->trainer.tables && status.code == PM_OK; i++)
-        pm_exchange_bind(w->exchange, i, pm_plan_param(w->trainer.training, i));
+        if (!w->trainer.widths[i])
+            pm_exchange_bind(w->exchange, i, pm_plan_param(w->trainer.training, i));
     return status;
 }
 
 // ---- one block of one step ----
 
-static pm_status before_param(void *context, size_t param)
+// Whether what the step needs of a table is here.
+static bool have(const worker *w, uint32_t table)
 {
-    worker *w = context;
+    return w->trainer.widths[table] ? pm_exchange_have_rows(w->exchange, table, w->clock)
+                                    : pm_exchange_have(w->exchange, table, w->clock);
+}
+
+static pm_status await_table(worker *w, uint32_t table)
+{
     uint64_t epoch = current(w)->epoch;
-    while (!pm_exchange_have(w->exchange, (uint32_t)param, w->clock)) {
+    while (!have(w, table)) {
         uint64_t other;
         pm_status status = turn(w);
         if (status.code != PM_OK)
@@ -179,15 +187,52 @@ static pm_status before_param(void *context, size_t param)
         if (!running(w, epoch) || pm_exchange_is_stale(w->exchange, &other))
             return pm_fail(PM_STALE, "the job went on");
     }
-    return pm_exchange_install(w->exchange, (uint32_t)param, w->clock);
+    return pm_ok();
+}
+
+// Rows of a sparse table go where the caller wants them, a dense table to where it is bound.
+static pm_status install(worker *w, uint32_t table, float *rows)
+{
+    pm_status status = await_table(w, table);
+    if (status.code != PM_OK)
+        return status;
+    return w->trainer.widths[table] ? pm_exchange_take_rows(w->exchange, table, w->clock, rows)
+                                    : pm_exchange_install(w->exchange, table, w->clock);
+}
+
+static pm_status before_param(void *context, size_t param)
+{
+    worker *w = context;
+    return install(w, (uint32_t)param, pm_plan_param(w->trainer.training, param));
+}
+
+// Asks for the rows of all tables at once.
+static pm_status rows_known(void *context)
+{
+    worker *w = context;
+    pm_status status = pm_ok();
+    for (uint32_t i = 0; i < w->trainer.tables && status.code == PM_OK; i++) {
+        size_t count;
+        const uint32_t *ids = pm_plan_rows(w->trainer.training, i, &count);
+        if (w->trainer.widths[i])
+            status = pm_exchange_want(w->exchange, i, w->clock, ids, count, pm_now_ms(&w->options->clock));
+    }
+    flush(w);
+    return status;
 }
 
 static pm_status after_gradient(void *context, size_t param)
 {
     worker *w = context;
+    const uint32_t table = (uint32_t)param;
+    const float *gradient = pm_plan_gradient(w->trainer.training, param);
+    const int64_t now = pm_now_ms(&w->options->clock);
+    size_t count;
+    const uint32_t *ids = pm_plan_rows(w->trainer.training, param, &count);
     pm_status status =
-        pm_exchange_push(w->exchange, (uint32_t)param, w->block, w->clock,
-                         pm_plan_gradient(w->trainer.training, param), pm_now_ms(&w->options->clock));
+        w->trainer.widths[table]
+            ? pm_exchange_push_rows(w->exchange, table, w->block, w->clock, ids, count, gradient, now)
+            : pm_exchange_push(w->exchange, table, w->block, w->clock, gradient, now);
     flush(w);
     return status;
 }
@@ -221,20 +266,25 @@ static pm_status report(worker *w, bool evaluation, const pm_evaluation *sums)
 
 static pm_status evaluate_block(worker *w)
 {
-    for (uint32_t i = 0; i < w->trainer.tables; i++) {
-        pm_status status = before_param(w, i);
-        if (status.code != PM_OK)
-            return status;
-    }
+    pm_status status = pm_ok();
+    for (uint32_t i = 0; i < w->trainer.tables && status.code == PM_OK; i++)
+        if (w->trainer.widths[i])
+            status = pm_exchange_want(w->exchange, i, w->clock, NULL, 0, pm_now_ms(&w->options->clock));
+    flush(w);
+    for (uint32_t i = 0; i < w->trainer.tables && status.code == PM_OK; i++)
+        status = install(w, i, w->trainer.whole[i]);
+    if (status.code != PM_OK)
+        return status;
     pm_evaluation result;
-    pm_status status = pm_evaluator_run(w->trainer.evaluator, w->block, w->trainer.job->lanes, &result);
+    status = pm_evaluator_run(w->trainer.evaluator, w->block, w->trainer.job->lanes, &result);
     return status.code == PM_OK ? report(w, true, &result) : status;
 }
 
 static pm_status train_block(worker *w)
 {
     int64_t begin = pm_now_us(&w->options->clock);
-    const pm_step_hooks hooks = {before_param, after_gradient, w};
+    const pm_step_hooks hooks = {
+        .before_param = before_param, .after_gradient = after_gradient, .ctx = w, .rows_known = rows_known};
     pm_step step;
     pm_status status = pm_trainer_step(&w->trainer, w->clock, w->block, &hooks, &step);
     if (status.code == PM_OK)
@@ -280,7 +330,7 @@ static pm_status work_block(worker *w)
 // ---- an epoch of the job: from a RUN directive to the next rollback or the end ----
 
 // The first leased block whose lanes are not all done in this step; false when there is none.
-static bool next_block(worker *w, const pm_lane_set *done)
+static bool next_block(const worker *w, const pm_lane_set *done, pm_block *next)
 {
     const Paramill__Directive *d = current(w);
     uint32_t lanes = w->trainer.job->lanes;
@@ -288,10 +338,19 @@ static bool next_block(worker *w, const pm_lane_set *done)
         pm_block block = {d->leases[i]->first, d->leases[i]->count};
         if (!pm_block_valid(block, lanes) || pm_lane_set_covers(done, pm_block_node(block, lanes)))
             continue;
-        w->block = block;
+        *next = block;
         return true;
     }
     return false;
+}
+
+// While the next parameters are on their way.
+static void read_ahead(worker *w)
+{
+    const pm_lane_set none = {{0}};
+    pm_block block;
+    if (w->clock + 1 < current(w)->total_steps && next_block(w, &none, &block))
+        pm_trainer_read(&w->trainer, w->clock + 1, block);
 }
 
 static pm_status begin(worker *w, uint64_t clock)
@@ -316,7 +375,7 @@ static pm_status work_clock(worker *w, uint64_t epoch, bool *idle)
         pm_status status = pm_ok();
         if (pm_exchange_is_stale(w->exchange, &other))
             return pm_fail(PM_STALE, "the job went on");
-        if (next_block(w, &done)) {
+        if (next_block(w, &done, &w->block)) {
             status = work_block(w);
             pm_lane_set_put(&done, pm_block_node(w->block, w->trainer.job->lanes));
         } else if (current(w)->n_leases == 0) {
@@ -325,6 +384,7 @@ static pm_status work_clock(worker *w, uint64_t epoch, bool *idle)
         } else if (w->clock >= current(w)->total_steps || pm_exchange_done(w->exchange, w->clock + 1)) {
             return pm_ok();
         } else {
+            read_ahead(w);
             status = turn(w);
         }
         if (status.code != PM_OK)

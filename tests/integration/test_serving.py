@@ -256,7 +256,7 @@ def main():
             code, _, err = paramill("router", "--front", fronts[0], "--back", "tcp://127.0.0.1:*")
             assert code != 0 and fronts[0] in err, f"a port in use: {code} {err}"
             workers = [Process(work, f"infer-{i}", "infer", "--router", backs[0], "--router", backs[1], "--store",
-                               f"{work}/store", "--model", "small", "--version", "stable") for i in range(2)]
+                               f"{work}/store", "--model", "small", "--version", "stable", "--threads", str(i + 1)) for i in range(2)]
             for w in workers:
                 w.wait_for("event=serves")
             check_bits(fronts, x, outputs)

@@ -199,7 +199,8 @@ static void make_role(cluster *c, node *n)
     bool frozen[TABLES];
     for (uint32_t t = 0; t < TABLES; t++)
         frozen[t] = c->tables[t].frozen;
-    const pm_exchange_options exchange = {COUNTS, frozen, TABLES, c->job.lanes, c->job.cluster.request_ms};
+    const pm_exchange_options exchange = {COUNTS, frozen,       NULL,
+                                          TABLES, c->job.lanes, c->job.cluster.request_ms};
     const pm_gather_options gather = {&c->job, c->tables, TABLES};
     if (n->role == PARAMILL__ROLE__ROLE_SERVER)
         for (uint32_t s = 0; s < c->job.cluster.shards_per_server; s++) {

@@ -45,7 +45,7 @@ static void make_job(cluster *c, world *w)
         for (uint64_t i = 0; i < COUNTS[t]; i++)
             c->initial[t][i] = (float)(int32_t)(t * 1000 + i * 37 % 101 - 50) * 0.01f;
         c->tables[t] =
-            (pm_table_spec){COUNTS[t], t == 1, 0.9, 1, true, t == TABLES - 1 && freezes, c->initial[t]};
+            (pm_table_spec){COUNTS[t], t == 1, 0.9, 1, true, t == TABLES - 1 && freezes, c->initial[t], 0};
     }
 }
 

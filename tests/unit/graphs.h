@@ -85,7 +85,7 @@ static inline uint32_t graphs_node_with(pm_graph *graph, const char *op, const u
                           .attributes = attributes,
                           .attribute_count = (uint32_t)attribute_count};
     cr_assert_neq(node.op, NULL, "%s", op);
-    const pm_status inferred = pm_program_infer(graph, &node, &tensor);
+    const pm_status inferred = pm_program_shapes(graph, &node, &tensor);
     cr_assert(inferred.code == PM_OK || inferred.code == PM_UNSUPPORTED || node.op->lower, "%s",
               inferred.message);
     if (inferred.code != PM_OK)

@@ -47,7 +47,7 @@ static void make(kit *k)
     for (uint32_t t = 0; t < k->tables.count; t++)
         counts[t] = k->tables.specs[t].count;
     k->placement = NULL;
-    ok(pm_placement_create(&k->placement, counts, k->tables.count, 2));
+    ok(pm_placement_create(&k->placement, counts, NULL, k->tables.count, 2));
     ok(pm_store_open(&k->store, k->root, "archived", true));
 }
 

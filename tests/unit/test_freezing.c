@@ -54,7 +54,7 @@ Test(freezing, what_is_frozen_has_no_gradient_and_no_hook)
     NETS_OK(pm_plan_create_training(&plan, graph, CE, 2, 2, 4));
     nets_fill(plan, graph, CE, 2, 0, 2);
     heard h = {graph, plan, 0, 0};
-    const pm_step_hooks hooks = {on_before, on_after, &h};
+    const pm_step_hooks hooks = {.before_param = on_before, .after_gradient = on_after, .ctx = &h};
     pm_step step = {.lane_count = 2, .hooks = &hooks};
     NETS_OK(pm_plan_step(plan, &step));
     cr_assert_eq(h.before, 6, "statistics are not read");

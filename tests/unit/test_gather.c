@@ -3,8 +3,8 @@
 #include "tests/unit/cluster_kit.h"
 
 enum { LANES = 4 };
-static const pm_table_spec TABLES[] = {{3, false, 0, 1, true, false, NULL},
-                                       {2, true, 0.9, 1, true, false, NULL}};
+static const pm_table_spec TABLES[] = {{3, false, 0, 1, true, false, NULL, 0},
+                                       {2, true, 0.9, 1, true, false, NULL, 0}};
 
 static pm_gather *make(pm_job *job)
 {

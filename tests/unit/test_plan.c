@@ -353,7 +353,7 @@ Test(plan, hooks_see_each_parameter_once_in_order_of_need)
     pm_graph *graph = nets_cnn();
     pm_plan *plan = NULL;
     hook_log log = {0};
-    pm_step_hooks hooks = {log_before, log_after, &log};
+    pm_step_hooks hooks = {.before_param = log_before, .after_gradient = log_after, .ctx = &log};
     NETS_OK(pm_plan_create_training(&plan, graph, CE, ROWS, 1, ROWS));
     nets_fill(plan, graph, CE, ROWS, 0, 1);
     pm_step step = {.lane_count = 1, .hooks = &hooks};
@@ -381,7 +381,7 @@ Test(plan, a_loss_that_is_not_finite_names_step_and_first_node_and_calls_no_grad
     pm_graph *graph = nets_mlp();
     pm_plan *plan = NULL;
     hook_log log = {0};
-    pm_step_hooks hooks = {NULL, log_after, &log};
+    pm_step_hooks hooks = {.after_gradient = log_after, .ctx = &log};
     NETS_OK(pm_plan_create_training(&plan, graph, CE, ROWS, 1, ROWS));
     nets_fill(plan, graph, CE, ROWS, 0, 1);
     pm_plan_param(plan, 2)[4] = NAN;

@@ -78,6 +78,22 @@ Test(quality, top_5_takes_the_first_of_equal_outputs)
     cr_assert(isnan(value(&job, PM_QUALITY_TOP_5, NULL, 0, 7)));
 }
 
+Test(quality, several_tops_are_counted_side_by_side)
+{
+    pm_quality metrics[] = {PM_QUALITY_TOP_3, PM_QUALITY_F1, PM_QUALITY_TOP_2, PM_QUALITY_TOP_10};
+    pm_job job = job_of(PM_LOSS_SOFTMAX_CROSS_ENTROPY, metrics, 4);
+    const float outputs[] = {5, 4, 3, 2};
+    uint64_t counters[3 + 3 * 4] = {0};
+    cr_assert_eq(pm_quality_counters(&job, 4), sizeof counters / sizeof *counters);
+    for (int32_t c = 0; c < 4; c++)
+        pm_quality_count_class(&job, outputs, 4, c, counters);
+    cr_assert_float_eq(value(&job, PM_QUALITY_TOP_2, counters, 15, 4), 0.5, 1e-12);
+    cr_assert_float_eq(value(&job, PM_QUALITY_TOP_3, counters, 15, 4), 0.75, 1e-12);
+    cr_assert_float_eq(value(&job, PM_QUALITY_TOP_10, counters, 15, 4), 1, 1e-12);
+    // Class 0 is always answered: 2 / (2 + 3) of it, 0 of the others.
+    cr_assert_float_eq(value(&job, PM_QUALITY_F1, counters, 15, 4), 0.4 / 4, 1e-12);
+}
+
 Test(quality, auc_of_many_classes_is_refused)
 {
     pm_quality auc[] = {PM_QUALITY_AUC};

@@ -6,7 +6,7 @@
 enum { LANES = 4, FLOATS = 3 };
 
 static const float INITIAL[FLOATS] = {10, 20, 30};
-static const pm_table_spec TABLE = {FLOATS, false, 0, 1, true, false, INITIAL};
+static const pm_table_spec TABLE = {FLOATS, false, 0, 1, true, false, INITIAL, 0};
 
 static pm_shard *make_of(const pm_table_spec *table, const pm_job *job, uint64_t restore_version)
 {
