@@ -139,6 +139,17 @@ static void beat(pm_membership *m)
     post(m, 1, m->state.epoch, PARAMILL__HEADER__BODY_HEARTBEAT, beat);
 }
 
+void pm_directive_inherit(Paramill__Directive *newer, Paramill__Directive *older)
+{
+    if (!older->job[0] || newer->job[0])
+        return;
+    char *const job = newer->job, *const vocabulary = newer->vocabulary;
+    newer->job = older->job;
+    newer->vocabulary = older->vocabulary;
+    older->job = job;
+    older->vocabulary = vocabulary;
+}
+
 static void take_directive(pm_membership *m, pm_message *message)
 {
     const Paramill__Directive *directive = message->header->directive;
@@ -147,12 +158,8 @@ static void take_directive(pm_membership *m, pm_message *message)
         m->heartbeat_ms = directive->heartbeat_ms;
     if (directive->number <= m->directive)
         return;
-    bool job_waits = m->newest.header && m->newest.header->directive->job[0] && !directive->job[0];
-    if (job_waits) { // the role has not seen the job yet: it goes with the newer directive
-        Paramill__Directive *newer = message->header->directive;
-        newer->job = m->newest.header->directive->job;
-        m->newest.header->directive->job = (char *)protobuf_c_empty_string;
-    }
+    if (m->newest.header)
+        pm_directive_inherit(message->header->directive, m->newest.header->directive);
     m->directive = directive->number;
     pm_message_clear(&m->newest);
     pm_message_move(&m->newest, message);

@@ -32,5 +32,9 @@ void pm_membership_goodbye(pm_membership *membership);
 // Moves the newest directive that was not taken yet to the empty *message; false when there is none.
 bool pm_membership_take(pm_membership *membership, pm_message *message);
 
+// Only a member's first directives carry the job and its vocabulary. Moves both to newer where older, which
+// it replaces before anybody has read them, has them and newer has not.
+void pm_directive_inherit(Paramill__Directive *newer, Paramill__Directive *older);
+
 // Port 0 is the coordinator.
 pm_outbox *pm_membership_outbox(pm_membership *membership);

@@ -117,8 +117,8 @@ typedef int32_t wide_ints
     __attribute__((vector_size(WIDE * sizeof(int32_t)), aligned(sizeof(int32_t)), may_alias));
 
 // WIDE channels of one output whose window begins at x.
-static inline void max_window(const pm_channel_pool *p, const float *x, int32_t start, float *y,
-                              int32_t *where)
+static inline __attribute__((always_inline)) void max_window(const pm_channel_pool *p, const float *x,
+                                                             int32_t start, float *y, int32_t *where)
 {
     wide_floats best = *(const wide_floats *)x;
     wide_ints at = {0};
@@ -135,20 +135,25 @@ static inline void max_window(const pm_channel_pool *p, const float *x, int32_t 
 }
 
 // The common window, known to the compiler.
-static void max_channels_2x2(const pm_channel_pool *p)
+// Windows of 2 x 2; indexed: indices are wanted. Both are known where this is inlined.
+static inline __attribute__((always_inline)) void max_channels_2x2(const bool indexed,
+                                                                   const pm_channel_pool *p)
 {
     pm_channel_pool known = *p;
     known.kernel_h = known.kernel_w = 2;
     for (size_t o = 0; o < p->outputs; o++)
         for (size_t c = 0; c < p->channels; c += WIDE)
             max_window(&known, p->x + 2 * o * p->stride + c, p->first + 2 * (int32_t)o,
-                       p->y + o * p->stride + c, p->where ? p->where + o * p->stride + c : NULL);
+                       p->y + o * p->stride + c, indexed ? p->where + o * p->stride + c : NULL);
 }
 
 static void max_channels(const pm_channel_pool *p)
 {
     if (p->kernel_h == 2 && p->kernel_w == 2) {
-        max_channels_2x2(p);
+        if (p->where)
+            max_channels_2x2(true, p);
+        else
+            max_channels_2x2(false, p);
         return;
     }
     for (size_t o = 0; o < p->outputs; o++)

@@ -43,7 +43,7 @@ static bool is_mask(const pm_fusing *f, uint32_t value, pm_type type)
 static uint32_t before_mask(const pm_fusing *f, const pm_node *node, finding *found)
 {
     const uint32_t *in = node->inputs;
-    if (pm_fusing_is(node, "", "Add"))
+    if (pm_fusing_is(node, "", "Add") && !pm_node_attribute(node, "relu"))
         for (uint32_t i = 0; i < 2; i++)
             if (is_mask(f, in[1 - i], PM_TYPE_F32) && passes(f, in[i], node)) {
                 found->kind = PM_ATTENTION_ADDED;

@@ -3,6 +3,7 @@
 #include "worker/worker.h"
 
 #include "cluster/member.h"
+#include "cluster/membership.h"
 #include "cluster/schedule.h"
 #include "net/loop.h"
 #include "worker/exchange.h"
@@ -54,6 +55,8 @@ static void on_member(void *context, pm_socket *socket, const pm_peer *from, pm_
     }
     if (message->header->body_case != PARAMILL__HEADER__BODY_DIRECTIVE)
         return;
+    if (w->directive.header && !w->open) // two at once: the job came with the first
+        pm_directive_inherit(message->header->directive, w->directive.header->directive);
     pm_message_clear(&w->directive);
     pm_message_move(&w->directive, message);
     w->changed = true;

@@ -36,6 +36,7 @@ static Paramill__Header *directive(uint64_t number, const char *job)
     Paramill__Directive *d = pm_proto_new(&paramill__directive__descriptor);
     d->number = number;
     d->job = pm_proto_string(job);
+    d->vocabulary = pm_proto_string(job[0] ? "abc" : "");
     d->heartbeat_ms = 1000;
     return pm_header_create(0, 1, PARAMILL__HEADER__BODY_DIRECTIVE, d);
 }
@@ -83,10 +84,26 @@ Test(membership, only_a_newer_directive_is_handed_on_and_the_job_goes_with_it)
     cr_assert(pm_membership_take(m, &taken));
     cr_assert_eq(taken.header->directive->number, 5);
     cr_assert_str_eq(taken.header->directive->job, "the job");
+    cr_assert_str_eq(taken.header->directive->vocabulary, "abc");
     pm_message_clear(&taken);
     hear(m, directive(5, ""), 0);
     cr_assert_not(pm_membership_take(m, &taken));
     pm_membership_destroy(&m);
+}
+
+Test(membership, a_directive_inherits_the_job_of_the_one_it_replaces_unless_it_has_its_own)
+{
+    Paramill__Header *with = directive(1, "first"), *without = directive(2, ""),
+                     *other = directive(3, "other");
+    pm_directive_inherit(without->directive, with->directive);
+    cr_assert_str_eq(without->directive->job, "first");
+    cr_assert_str_eq(without->directive->vocabulary, "abc");
+    cr_assert_str_eq(with->directive->job, "");
+    pm_directive_inherit(other->directive, without->directive);
+    cr_assert_str_eq(other->directive->job, "other");
+    paramill__header__free_unpacked(with, NULL);
+    paramill__header__free_unpacked(without, NULL);
+    paramill__header__free_unpacked(other, NULL);
 }
 
 Test(membership, a_report_is_sent_until_acknowledged)
