@@ -44,7 +44,7 @@ typedef struct member {
 } member;
 
 struct fleet {
-    pm_graph *graph;
+    const pm_graph *graph;
     pm_job_optimizer optimizer;
     uint32_t threads;
     member *members;
@@ -318,18 +318,16 @@ static void release(fleet *f)
         free(lists[i]);
     }
     free(f->members);
-    pm_graph_destroy(&f->graph);
 }
 
-static pm_status train(const pm_bench *bench, pm_optimizer_kind kind, uint32_t threads)
+static pm_status train(const pm_bench *bench, const pm_graph *graph, pm_optimizer_kind kind, uint32_t threads)
 {
-    fleet f = {.optimizer = {.kind = kind, .learning_rate = 0.05, .epsilon = 1e-10},
+    fleet f = {.graph = graph,
+               .optimizer = {.kind = kind, .learning_rate = 0.05, .epsilon = 1e-10},
                .threads = threads,
                .members = calloc(threads, sizeof(member))};
     double seconds = 1, *shares = make_shares();
-    pm_status status = f.members && shares ? make_graph(&f.graph) : pm_fail(PM_NO_MEMORY, "a DLRM");
-    if (status.code == PM_OK)
-        status = make_values(&f);
+    pm_status status = f.members && shares ? make_values(&f) : pm_fail(PM_NO_MEMORY, "a DLRM");
     for (uint32_t i = 0; i < threads && status.code == PM_OK; i++)
         status = make_member(&f, i, shares);
     if (status.code == PM_OK)
@@ -348,11 +346,13 @@ static pm_status train(const pm_bench *bench, pm_optimizer_kind kind, uint32_t t
 pm_status pm_bench_dlrm(const pm_bench *bench)
 {
     static const pm_optimizer_kind kinds[] = {PM_OPTIMIZER_SGD, PM_OPTIMIZER_ADAGRAD};
-    pm_status status = pm_ok();
+    pm_graph *graph = NULL;
+    pm_status status = make_graph(&graph);
     for (size_t i = 0; i < 2 && status.code == PM_OK; i++) {
-        status = train(bench, kinds[i], 1);
+        status = train(bench, graph, kinds[i], 1);
         if (status.code == PM_OK && bench->threads > 1)
-            status = train(bench, kinds[i], bench->threads);
+            status = train(bench, graph, kinds[i], bench->threads);
     }
+    pm_graph_destroy(&graph);
     return status;
 }

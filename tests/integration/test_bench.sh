@@ -10,6 +10,7 @@ expect 5 '^product [0-9x]+: [0-9.]+ us, [0-9.]+ GFLOP/s, [0-9.]+ of multiply-add
 expect 15 '^frozen [0-9x]+: [0-9.]+ us, [0-9.]+ GFLOP/s, [0-9.]+ of (multiply-adds|memory)$'
 expect 9 '^inference (mlp|cnn|gpt) batch (1|8|32): [0-9.]+ us, [0-9]+ rows/s, .* of multiply-adds$'
 expect 8 '^training (mlp|cnn) batch 128 threads [12] (f32|bf16): [0-9.]+ us, [0-9]+ images/s, .* of multiply-adds, [0-9.]+ of f32$'
+expect 4 '^training dlrm (sgd|adagrad) batch 2048 threads [12]: [0-9.]+ us, [0-9]+ samples/s, .* of multiply-adds$'
 expect 4 '^training gpt batch 12 threads [12] (f32|bf16): [0-9.]+ us, [0-9]+ tokens/s, .* of multiply-adds, [0-9.]+ of f32$'
 
 refused() {
