@@ -25,7 +25,7 @@ static void expect_near(const pm_kernels *table, const char *what, const float *
 }
 
 #define EACH_TABLE(fast)                                                                                     \
-    const pm_kernels *tables[PM_KERNEL_TABLES], *plain = pm_reference_kernels(), *fast = NULL;                              \
+    const pm_kernels *tables[PM_KERNEL_TABLES], *plain = pm_reference_kernels(), *fast = NULL;               \
     const size_t table_count = pm_kernels_all(tables);                                                       \
     for (size_t at = 0; at < table_count && (fast = tables[at]); at++)
 
