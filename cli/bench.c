@@ -17,7 +17,8 @@ static const char USAGE[] =
     "of\n"
     "a convolutional net (two 3x3 convolutions of 32 and 64 channels with pools, 128, 10) on 28x28 images, "
     "and\n"
-    "of a GPT (4 blocks of 4 heads, 128 wide, a context of 64 of 65 characters).\n"
+    "of a GPT (4 blocks of 4 heads, 128 wide, a context of 64 of 65 characters), and training steps of a\n"
+    "DLRM (26 tables of 100,000 rows of 16, of which each row of data names one; batches of 2,048).\n"
     "Figures are medians; leave the machine idle meanwhile.\n"
     "  --threads N  threads of training, each with its part of the batch's lanes: a power of two [1]\n"
     "  --quick      fewer and shorter samples\n";
@@ -107,6 +108,8 @@ static pm_status run_all(pm_bench *bench)
         status = pm_bench_inference(bench);
     if (status.code == PM_OK)
         status = pm_bench_training(bench);
+    if (status.code == PM_OK)
+        status = pm_bench_dlrm(bench);
     return status;
 }
 

@@ -54,6 +54,9 @@ pm_status pm_bench_products(const pm_bench *bench) PM_CHECKED;
 pm_status pm_bench_inference(const pm_bench *bench) PM_CHECKED;
 pm_status pm_bench_training(const pm_bench *bench) PM_CHECKED;
 
+// Training steps of a DLRM, whose tables have gradients of the rows that a step touches (bench_dlrm.c).
+pm_status pm_bench_dlrm(const pm_bench *bench) PM_CHECKED;
+
 // The models: "mlp", 784-512-256-10, and "cnn", two 3x3 convolutions of 32 and 64 channels, each with a pool,
 // then 128 and 10, on 28x28 images; "gpt", 4 Transformer blocks of 4 heads, 128 wide, over 64 characters of
 // 65, with biases and a last product of its own weights (no tied embedding).

@@ -3,15 +3,17 @@
 #include "cli/param_file.h"
 #include "snapshot/files.h"
 
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char USAGE[] =
-    "usage: paramill convert MODEL.onnx OUT.onnx\n"
+    "usage: paramill convert [--output NAME] MODEL.onnx OUT.onnx\n"
     "writes the model for inference, in opset 13 or the newer one that it has, functions and branches "
     "inlined,\n"
-    "its parameters beside it in OUT.safetensors, which the model refers to as external data\n";
+    "its parameters beside it in OUT.safetensors, which the model refers to as external data\n"
+    "  --output NAME  the value that becomes its one output, with the nodes that it follows from\n";
 
 static const float *initial(const void *graph, size_t index)
 {
@@ -32,13 +34,13 @@ static char *weights_path(const char *out)
     return path;
 }
 
-static pm_status convert(const char *model, const char *out)
+static pm_status convert(const char *model, const char *output, const char *out)
 {
     pm_graph *graph = NULL;
     pm_buffer *onnx = NULL;
     uint64_t *offsets = NULL;
     char *weights = weights_path(out);
-    pm_status status = weights ? pm_graph_load_onnx(&graph, model) : pm_fail(PM_NO_MEMORY, "a path");
+    pm_status status = weights ? pm_graph_load_onnx(&graph, model, output) : pm_fail(PM_NO_MEMORY, "a path");
     for (size_t i = 0; status.code == PM_OK && i < pm_graph_notes(graph); i++)
         fprintf(stderr, "paramill convert: %s\n", pm_graph_note(graph, i));
     if (status.code == PM_OK) {
@@ -64,9 +66,15 @@ static pm_status convert(const char *model, const char *out)
 
 int pm_cli_convert(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return fputs(USAGE, stdout), 0;
-    if (argc != 3 || argv[1][0] == '-' || argv[2][0] == '-')
+    static const struct option options[] = {
+        {"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    const char *output = NULL;
+    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+        if (c != 'o')
+            return fputs(USAGE, c == 'h' ? stdout : stderr), c == 'h' ? 0 : 2;
+        output = optarg;
+    }
+    if (optind + 2 != argc)
         return fputs(USAGE, stderr), 2;
-    return pm_cli_finish("convert", convert(argv[1], argv[2]));
+    return pm_cli_finish("convert", convert(argv[optind], output, argv[optind + 1]));
 }

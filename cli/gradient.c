@@ -103,7 +103,7 @@ static pm_status run(const arguments *a)
     pm_safetensors *file = NULL;
     uint64_t rows = 0;
     pm_step step = {.seed = STEP_SEED, .lane_count = 1};
-    pm_status status = pm_graph_load_onnx(&graph, a->model);
+    pm_status status = pm_graph_load_onnx(&graph, a->model, NULL);
     for (size_t i = 0; status.code == PM_OK && i < pm_graph_notes(graph); i++)
         fprintf(stderr, "paramill gradient: %s\n", pm_graph_note(graph, i));
     if (status.code == PM_OK)

@@ -50,7 +50,7 @@ static bool is_job(const char *path)
 
 static pm_status read_onnx(source *s, const char *path)
 {
-    pm_status status = pm_graph_load_onnx(&s->graph, path);
+    pm_status status = pm_graph_load_onnx(&s->graph, path, NULL);
     if (status.code != PM_OK)
         return status;
     uint32_t rank = 0;

@@ -139,6 +139,7 @@ static const cyaml_schema_value_t PATTERN = {CYAML_VALUE_STRING(CYAML_FLAG_POINT
 
 static const cyaml_schema_field_t MODEL_FIELDS[] = {
     TEXT("onnx", OPTIONAL, pm_job_model, onnx),
+    TEXT("output", OPTIONAL, pm_job_model, output),
     {.key = "replace_last",
      .value = {CYAML_VALUE_MAPPING(CYAML_FLAG_OPTIONAL, pm_job_model, REPLACE_FIELDS)},
      .data_offset = 0},

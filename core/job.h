@@ -14,7 +14,8 @@
 //       - {op: Flatten}
 //       - {op: Gemm, units: 10}
 //     onnx: pretrained.onnx                             # instead of input and layers
-//     replace_last: {units: 10}                         # with onnx, optional: a fresh last layer
+//     output: dense2                                   # with onnx, optional: the value to train, where there
+//     are more replace_last: {units: 10}                         # with onnx, optional: a fresh last layer
 //     sparse: ["embedding*"]                            # optional: tables of which a step needs few rows
 //   data:
 //     train: {features: train-images-idx3-ubyte.gz, targets: train-labels-idx1-ubyte.gz}
@@ -131,6 +132,7 @@ enum { PM_QUALITIES_MAX = 8 };
 typedef struct pm_job_model {
     char *onnx;             // an ONNX file whose initializers are the initial values; NULL: built from layers
     char digest[65];        // not of the file: the SHA-256 that the ONNX file must have, hex; empty: any
+    char *output;           // with onnx: the value that becomes its one output; NULL: its own
     uint32_t replace_units; // with onnx: outputs of a fresh layer in place of its last [0: stays as it is]
     char *input_name;       // NULL with onnx
     int64_t *input_shape;   // without the batch dimension

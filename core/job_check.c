@@ -290,8 +290,8 @@ pm_status pm_job_check(const pm_job *job)
     bool any = job->model.input_name || job->model.layer_count > 0;
     if (job->model.onnx ? any : !layers)
         return pm_fail(PM_INVALID, "model: either input and layers, or onnx: a file");
-    if (job->model.replace_units > 0 && !job->model.onnx)
-        return pm_fail(PM_INVALID, "model: replace_last goes with onnx");
+    if ((job->model.replace_units > 0 || job->model.output) && !job->model.onnx)
+        return pm_fail(PM_INVALID, "model: output and replace_last go with onnx");
     for (uint32_t i = 0; i < job->model.input_rank; i++)
         if (job->model.input_shape[i] < 1 || job->model.input_shape[i] > 1 << 20)
             return pm_fail(PM_INVALID, "model: input: shape: dimensions are from 1 to %d", 1 << 20);

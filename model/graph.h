@@ -106,13 +106,19 @@ pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size) P
 
 // The same with external data of any type, which are read from files in folder (the model's) or below it, at
 // most 8 GiB of them: PM_INVALID when a path leads elsewhere, PM_IO when a file cannot be opened, PM_CORRUPT
-// when it is too short.
-pm_status pm_graph_read_onnx_in(pm_graph **graph, const void *bytes, size_t size,
-                                const char *folder) PM_CHECKED;
+// when it is too short. output: the name of the value that becomes the graph's one output, be it one of the
+// model's or between its nodes, of which only those that it follows from are read; NULL: the outputs are the
+// model's.
+//
+// Linear models, scalers and the like of ai.onnx.ml, which scikit-learn's exporter writes, become operators
+// of the default domain, coefficients parameters. What such a model makes of the scores Z, which end in a
+// softmax or sigmoid, is there before that under the name "Z.logits".
+pm_status pm_graph_read_onnx_in(pm_graph **graph, const void *bytes, size_t size, const char *folder,
+                                const char *output) PM_CHECKED;
 
 // The same for a file at path, of at most 2 GiB, and the folder that it lies in. The file is mapped: tensors
 // are found in it and copied once.
-pm_status pm_graph_load_onnx(pm_graph **graph, const char *path) PM_CHECKED;
+pm_status pm_graph_load_onnx(pm_graph **graph, const char *path, const char *output) PM_CHECKED;
 
 // The SHA-256 of the file at path that the graph was loaded from; where it had external data, that of the
 // lines "SHA256  NAME\n" of the model (NAME is "model") and of each data file, in order of first use.

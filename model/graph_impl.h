@@ -26,7 +26,8 @@ typedef enum pm_attribute_type {
     PM_ATTRIBUTE_STRING,
     PM_ATTRIBUTE_TENSOR,
     PM_ATTRIBUTE_INTS,
-    PM_ATTRIBUTE_FLOATS
+    PM_ATTRIBUTE_FLOATS,
+    PM_ATTRIBUTE_STRINGS // counted only
 } pm_attribute_type;
 
 // A named attribute of a node, as in ONNX. name is static text; the lists are the graph's.
@@ -39,7 +40,7 @@ typedef struct pm_attribute {
     const pm_tensor *tensor;
     const int64_t *ints;
     const float *floats;
-    uint32_t count; // of ints, floats
+    uint32_t count; // of ints, floats, strings
 } pm_attribute;
 
 struct pm_operator;

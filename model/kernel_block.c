@@ -36,7 +36,9 @@ static void multiply(const float *x, const float *y, float *z, size_t n)
 
 static inline float add_up(float *sums)
 {
+#pragma GCC unroll 8
     for (size_t half = PM_SUMS / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
         for (size_t i = 0; i < half; i++)
             sums[i] += sums[i + half];
     return sums[0];
@@ -145,6 +147,7 @@ static size_t looked_at(size_t seen, size_t columns)
     return whole < columns ? whole : columns;
 }
 
+// Of whole vectors side by side: not unrolled, the comparisons stay vectors.
 static float largest(const float *x, size_t c)
 {
     float tops[PM_SUMS];
@@ -152,11 +155,14 @@ static float largest(const float *x, size_t c)
         tops[i] = -INFINITY;
     size_t j = 0;
     for (; j + PM_SUMS <= c; j += PM_SUMS)
+#pragma GCC unroll 1
         for (size_t i = 0; i < PM_SUMS; i++)
             tops[i] = x[j + i] > tops[i] ? x[j + i] : tops[i];
     for (size_t i = 0; j + i < c; i++)
         tops[i] = x[j + i] > tops[i] ? x[j + i] : tops[i];
+#pragma GCC unroll 8
     for (size_t half = PM_SUMS / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
         for (size_t i = 0; i < half; i++)
             tops[i] = tops[i + half] > tops[i] ? tops[i + half] : tops[i];
     return tops[0];

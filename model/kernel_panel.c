@@ -75,6 +75,8 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
     for (size_t r = 0; r < rows; r++) {
         a[r] = (const float *)p->a + p->a_offsets[r];
         pairs[r] = (const uint16_t *)p->a + p->a_offsets[r];
+        __builtin_prefetch(c + r * stride, 1); // it is written long after
+        __builtin_prefetch(c + r * stride + VECTOR, 1);
 #pragma GCC unroll 4
         for (size_t v = 0; v < vectors; v++)
             sums[v][r] = p->accumulate ? *(const vector *)(c + r * stride + v * VECTOR) : (vector){0};

@@ -63,20 +63,6 @@ typedef struct pm_channel_pool {
     int32_t first;             // the index of x's first pixel in its plane
 } pm_channel_pool;
 
-// Some channels of a batch of images: planes of area elements side by side, stride elements from image to
-// image.
-typedef struct pm_planes {
-    size_t images, channels, area, stride;
-} pm_planes;
-
-// Batch normalization of planes: y = x * factor + offset, then the rectifier where relu.
-typedef struct pm_norm {
-    pm_planes planes;
-    const float *factor, *offset; // (channels): scale * inverse, bias - mean * factor
-    const float *mean, *inverse;  // (channels): of the batch, 1 / sqrt(variance + epsilon); backward
-    bool relu;                    // NaN stays NaN
-} pm_norm;
-
 // Rows that are normalized over their columns, then scaled and moved.
 typedef struct pm_layer_norm {
     size_t rows, columns;
@@ -92,6 +78,20 @@ typedef struct pm_attend {
     size_t mask_stride;
     const uint32_t *visible; // (rows): columns from here on have no share; at least 1. NULL: all are seen
 } pm_attend;
+
+// Some channels of a batch of images: planes of area elements side by side, stride elements from image to
+// image.
+typedef struct pm_planes {
+    size_t images, channels, area, stride;
+} pm_planes;
+
+// Batch normalization of planes: y = x * factor + offset, then the rectifier where relu.
+typedef struct pm_norm {
+    pm_planes planes;
+    const float *factor, *offset; // (channels): scale * inverse, bias - mean * factor
+    const float *mean, *inverse;  // (channels): of the batch, 1 / sqrt(variance + epsilon); backward
+    bool relu;                    // NaN stays NaN
+} pm_norm;
 
 // Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
 // sums are added pairwise at the end.

@@ -287,7 +287,7 @@ static pm_status read_model(pm_graph **graph, const pm_job *job)
     const pm_job_model *model = &job->model;
     char digest[PM_DIGEST_HEX];
     pm_graph *g = NULL;
-    pm_status status = pm_graph_load_onnx(&g, model->onnx);
+    pm_status status = pm_graph_load_onnx(&g, model->onnx, model->output);
     if (status.code != PM_OK)
         return status; // names the file
     status = model->digest[0] ? pm_graph_digest_onnx(g, model->onnx, digest) : status;

@@ -14,9 +14,10 @@ typedef struct found {
 } found;
 
 static const int64_t TYPES[] = {
-    [PM_ATTRIBUTE_INT] = ONNX_ATTRIBUTE_TYPE_INT,       [PM_ATTRIBUTE_FLOAT] = ONNX_ATTRIBUTE_TYPE_FLOAT,
-    [PM_ATTRIBUTE_STRING] = ONNX_ATTRIBUTE_TYPE_STRING, [PM_ATTRIBUTE_TENSOR] = ONNX_ATTRIBUTE_TYPE_TENSOR,
-    [PM_ATTRIBUTE_INTS] = ONNX_ATTRIBUTE_TYPE_INTS,     [PM_ATTRIBUTE_FLOATS] = ONNX_ATTRIBUTE_TYPE_FLOATS};
+    [PM_ATTRIBUTE_INT] = ONNX_ATTRIBUTE_TYPE_INT,        [PM_ATTRIBUTE_FLOAT] = ONNX_ATTRIBUTE_TYPE_FLOAT,
+    [PM_ATTRIBUTE_STRING] = ONNX_ATTRIBUTE_TYPE_STRING,  [PM_ATTRIBUTE_TENSOR] = ONNX_ATTRIBUTE_TYPE_TENSOR,
+    [PM_ATTRIBUTE_INTS] = ONNX_ATTRIBUTE_TYPE_INTS,      [PM_ATTRIBUTE_FLOATS] = ONNX_ATTRIBUTE_TYPE_FLOATS,
+    [PM_ATTRIBUTE_STRINGS] = ONNX_ATTRIBUTE_TYPE_STRINGS};
 
 static float float_of(uint64_t bits)
 {
@@ -137,6 +138,9 @@ static pm_status read_values(found *f)
             break;
         case ONNX_ATTRIBUTE_FLOATS:
             good = a->type != PM_ATTRIBUTE_FLOATS || read_floats(f, &field);
+            break;
+        case ONNX_ATTRIBUTE_STRINGS:
+            a->count += a->type == PM_ATTRIBUTE_STRINGS;
             break;
         case ONNX_ATTRIBUTE_TYPE:
             good = (int64_t)field.value == TYPES[a->type];

@@ -190,14 +190,14 @@ static pm_status map_file(const char *path, void **bytes, size_t *size)
     return status;
 }
 
-pm_status pm_graph_load_onnx(pm_graph **graph, const char *path)
+pm_status pm_graph_load_onnx(pm_graph **graph, const char *path, const char *output)
 {
     void *bytes = NULL;
     size_t size = 0;
     char *folder = folder_of(path);
     pm_status status = folder ? map_file(path, &bytes, &size) : pm_fail(PM_NO_MEMORY, "%s", path);
     if (status.code == PM_OK)
-        status = pm_wrap(pm_graph_read_onnx_in(graph, bytes ? bytes : "", size, folder), "%s", path);
+        status = pm_wrap(pm_graph_read_onnx_in(graph, bytes ? bytes : "", size, folder, output), "%s", path);
     if (bytes)
         munmap(bytes, size);
     free(folder);

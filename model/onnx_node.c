@@ -100,9 +100,8 @@ static pm_status find_inputs(pm_onnx_reader *r, pm_onnx_scope *scope, const pm_o
     return status;
 }
 
-// A value without a type for an output, under a name that is new, or a constant with its tensor.
-static pm_status add_output(pm_onnx_reader *r, pm_onnx_scope *scope, pm_onnx_text text,
-                            const pm_tensor *constant, uint32_t *output)
+pm_status pm_onnx_add_output(pm_onnx_reader *r, pm_onnx_scope *scope, pm_onnx_text text,
+                             const pm_tensor *constant, uint32_t *output)
 {
     char name[PM_MAX_NAME];
     const pm_tensor unknown = {0};
@@ -122,7 +121,7 @@ static pm_status add_outputs(pm_onnx_reader *r, pm_onnx_scope *scope, const pm_o
     for (uint32_t i = 0; status.code == PM_OK && i < raw->output_count; i++) {
         outputs[i] = PM_NO_VALUE;
         if (raw->outputs[i].size > 0)
-            status = add_output(r, scope, raw->outputs[i], NULL, &outputs[i]);
+            status = pm_onnx_add_output(r, scope, raw->outputs[i], NULL, &outputs[i]);
     }
     return status;
 }
@@ -136,7 +135,7 @@ static pm_status add_constant(pm_onnx_reader *r, pm_onnx_scope *scope, const pm_
     pm_status status = pm_onnx_constant_read(raw->message, scope->call, r->graph->region, &constant);
     if (status.code == PM_OK && !r->given && pm_onnx_is_half(constant.type))
         status = pm_onnx_widen(r->graph->region, &constant);
-    return status.code == PM_OK ? add_output(r, scope, raw->outputs[0], &constant, &value) : status;
+    return status.code == PM_OK ? pm_onnx_add_output(r, scope, raw->outputs[0], &constant, &value) : status;
 }
 
 // An Identity that gives a weight a second name.
@@ -154,7 +153,7 @@ static pm_status add_untied(pm_onnx_reader *r, pm_onnx_scope *scope, const pm_on
     if (!v->weight || tensor.type != PM_TYPE_F32 || tensor.rank == 0 || !tensor.data)
         return status;
     *untied = true;
-    status = add_output(r, scope, raw->outputs[0], &tensor, &value);
+    status = pm_onnx_add_output(r, scope, raw->outputs[0], &tensor, &value);
     if (status.code != PM_OK)
         return status;
     r->graph->values[value].weight = true;
@@ -206,7 +205,12 @@ static pm_status add_operator(pm_onnx_reader *r, pm_onnx_scope *scope, const pm_
     const char *domain = ours ? "" : raw->domain;
     const bool hidden = strcmp(raw->domain, PM_DOMAIN) == 0; // not for models
     const pm_operator *op = hidden ? NULL : pm_operator_find(domain, raw->op, scope->opset);
-    bool untied = false;
+    bool untied = false, taken = false;
+    if (!op && !r->given && strcmp(raw->domain, "ai.onnx.ml") == 0) {
+        pm_status status = pm_onnx_add_ml(r, scope, raw, &taken);
+        if (taken)
+            return status;
+    }
     if (!op || op != pm_operator_find(domain, raw->op, r->graph->opset)) {
         r->named = true;
         return pm_fail(PM_UNSUPPORTED,
@@ -256,9 +260,14 @@ pm_status pm_onnx_read_nodes(pm_onnx_reader *r, pm_onnx_scope *scope)
     pm_status status = pm_onnx_count_fields(wire, scope->node_field, &count);
     if (status.code == PM_OK && count > PM_MAX_NODES)
         status = pm_fail(PM_UNSUPPORTED, "%zu nodes, at most %d are built", count, PM_MAX_NODES);
-    while (status.code == PM_OK && pm_wire_next(&wire, &field))
-        if (field.number == scope->node_field)
+    while (status.code == PM_OK && pm_wire_next(&wire, &field)) {
+        if (field.number != scope->node_field)
+            continue;
+        if (scope->needed && !scope->needed[scope->node_index])
+            scope->node_index++;
+        else
             status = read_node(r, scope, pm_wire_inner(&field));
+    }
     return status;
 }
 

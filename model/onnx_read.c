@@ -232,19 +232,47 @@ static pm_status read_interface(pm_onnx_reader *r, pm_onnx_scope *scope, uint32_
     return status;
 }
 
+// The one value that is wanted for an output, which need be none of the model's.
+static pm_status take_output(pm_onnx_reader *r, pm_onnx_scope *scope)
+{
+    const pm_onnx_text name = {(const unsigned char *)r->output, strlen(r->output)};
+    uint32_t value = PM_NO_VALUE;
+    pm_status status = pm_onnx_resolve(r, scope, name, false, &value);
+    if (status.code == PM_NOT_FOUND)
+        return pm_fail(PM_INVALID, "no node makes a value %.64s", r->output);
+    return status.code == PM_OK ? pm_graph_add_output(r->graph, value) : status;
+}
+
+// The nodes, of all or of those that the wanted output follows from.
+static pm_status read_needed(pm_onnx_reader *r, pm_onnx_scope *scope)
+{
+    size_t count = 0;
+    pm_status status = r->output ? pm_onnx_count_fields(scope->message, scope->node_field, &count) : pm_ok();
+    bool *needed = r->output && status.code == PM_OK ? calloc(count + 1, sizeof *needed) : NULL;
+    if (r->output && status.code == PM_OK)
+        status = needed ? pm_onnx_select(scope->message, r->output, needed, count)
+                        : pm_fail(PM_NO_MEMORY, "%zu nodes", count);
+    scope->needed = needed;
+    if (status.code == PM_OK)
+        status = pm_onnx_read_nodes(r, scope);
+    scope->needed = NULL;
+    free(needed);
+    return status;
+}
+
 static pm_status read_graph(pm_onnx_reader *r, pm_onnx_scope *scope)
 {
     pm_status status = pm_onnx_scope_open(scope);
     if (status.code == PM_OK)
         status = read_interface(r, scope, ONNX_GRAPH_INPUT);
     if (status.code == PM_OK)
-        status = pm_onnx_read_nodes(r, scope);
-    if (status.code == PM_OK && r->graph->node_count == 0 && !r->given)
-        status = pm_fail(PM_UNSUPPORTED, "a graph without operators");
+        status = read_needed(r, scope);
     if (status.code == PM_OK)
         status = pm_onnx_name_widened(r);
     if (status.code == PM_OK)
-        status = read_interface(r, scope, ONNX_GRAPH_OUTPUT);
+        status = r->output ? take_output(r, scope) : read_interface(r, scope, ONNX_GRAPH_OUTPUT);
+    if (status.code == PM_OK && r->graph->node_count == 0 && !r->given)
+        status = pm_fail(PM_UNSUPPORTED, "a graph without operators");
     if (status.code == PM_OK)
         status = pm_onnx_drop_unread(r->graph);
     if (status.code == PM_OK && !r->given)
@@ -282,12 +310,13 @@ static pm_status read_all(pm_onnx_reader *r, pm_graph **graph, const void *bytes
 
 pm_status pm_graph_read_onnx(pm_graph **graph, const void *bytes, size_t size)
 {
-    return pm_graph_read_onnx_in(graph, bytes, size, NULL);
+    return pm_graph_read_onnx_in(graph, bytes, size, NULL, NULL);
 }
 
-pm_status pm_graph_read_onnx_in(pm_graph **graph, const void *bytes, size_t size, const char *folder)
+pm_status pm_graph_read_onnx_in(pm_graph **graph, const void *bytes, size_t size, const char *folder,
+                                const char *output)
 {
-    pm_onnx_reader r = {.folder = folder};
+    pm_onnx_reader r = {.folder = folder, .output = output};
     return read_all(&r, graph, bytes, size);
 }
 

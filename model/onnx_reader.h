@@ -6,6 +6,9 @@
 #include "model/onnx_external.h"
 #include "model/onnx_tensor.h"
 
+// Behind the name of a classifier's scores: what they are made of.
+#define PM_ONNX_LOGITS ".logits"
+
 enum {
     PM_ONNX_DEPTH = 32,               // functions and branches inside one another
     PM_ONNX_EXPANSION = 64 << 20,     // bytes of the functions that calls put into the graph
@@ -41,11 +44,13 @@ typedef struct pm_onnx_scope {
     const char *const *output_names; // (output_count), NULL where left out
     uint32_t output_count;
     size_t node_index;
+    const bool *needed; // (nodes): the others are passed over; NULL: all are needed
 } pm_onnx_scope;
 
 typedef struct pm_onnx_reader {
     pm_graph *graph;
     const char *folder;   // of external data; NULL: they stay where they are
+    const char *output;   // the value that becomes the one output; NULL: the outputs are the model's
     size_t external_left; // bytes of them that may still be read
     int64_t ir_version;
     bool has_opset, has_other_opset, has_graph;
@@ -112,6 +117,21 @@ pm_status pm_onnx_find_input(pm_onnx_reader *r, pm_onnx_scope *scope, pm_onnx_te
 // Appends a node of one input and a new value, both under the name; NULL: a value without one.
 pm_status pm_onnx_add_plain(pm_graph *graph, const char *op, uint32_t input, const char *name,
                             const pm_attribute *attribute, uint32_t *value) PM_CHECKED;
+
+// A value that a node of the scope makes, without a type, or a constant with its tensor, under a name that is
+// new.
+pm_status pm_onnx_add_output(pm_onnx_reader *r, pm_onnx_scope *scope, pm_onnx_text text,
+                             const pm_tensor *constant, uint32_t *output) PM_CHECKED;
+
+// --- other ways in
+
+// Which nodes of a graph the value follows from: fills needed (nodes) (onnx_select.c).
+pm_status pm_onnx_select(pm_wire graph, const char *output, bool *needed, size_t count) PM_CHECKED;
+
+// Reads a node of ai.onnx.ml as nodes of the default domain, its coefficients as parameters; *taken: whether
+// it is one that is known here (onnx_ml.c).
+pm_status pm_onnx_add_ml(pm_onnx_reader *r, pm_onnx_scope *scope, const pm_onnx_node *raw,
+                         bool *taken) PM_CHECKED;
 
 // --- what is inlined (onnx_inline.c)
 

@@ -50,7 +50,8 @@ static void write_attribute(pm_wire_out *out, const pm_attribute *attribute)
                                     [PM_ATTRIBUTE_STRING] = ONNX_ATTRIBUTE_TYPE_STRING,
                                     [PM_ATTRIBUTE_TENSOR] = ONNX_ATTRIBUTE_TYPE_TENSOR,
                                     [PM_ATTRIBUTE_INTS] = ONNX_ATTRIBUTE_TYPE_INTS,
-                                    [PM_ATTRIBUTE_FLOATS] = ONNX_ATTRIBUTE_TYPE_FLOATS};
+                                    [PM_ATTRIBUTE_FLOATS] = ONNX_ATTRIBUTE_TYPE_FLOATS,
+                                    [PM_ATTRIBUTE_STRINGS] = ONNX_ATTRIBUTE_TYPE_STRINGS};
     size_t mark = pm_wire_begin(out, ONNX_NODE_ATTRIBUTE);
     pm_wire_put_text(out, ONNX_ATTRIBUTE_NAME, attribute->name);
     switch (attribute->type) {
@@ -73,6 +74,8 @@ static void write_attribute(pm_wire_out *out, const pm_attribute *attribute)
     case PM_ATTRIBUTE_INTS:
         for (uint32_t i = 0; i < attribute->count; i++)
             pm_wire_put_int(out, ONNX_ATTRIBUTE_INTS, attribute->ints[i]);
+        break;
+    case PM_ATTRIBUTE_STRINGS: // of no operator that a graph holds
         break;
     }
     pm_wire_put_int(out, ONNX_ATTRIBUTE_TYPE, types[attribute->type]);

@@ -7,10 +7,13 @@
 #include <inttypes.h>
 #include <string.h>
 
-// Floats of a product that a lane sum makes at a time, so that the levels of the tree stay in cache.
-// In pairs each
+// Floats of a product that a lane sum makes at a time, so that the levels of the tree stay in cache, and rows
+// at least, so that packing the other operand for each chunk costs little beside the product. In pairs each
 // chunk rounds its operands anew, so it is larger.
-enum { GEMM_CHUNK = 1 << 15, PAIRS_CHUNK = 1 << 18 };
+enum { CHUNK = 1 << 16, CHUNK_ROWS = 64, PAIRS_CHUNK = 1 << 18 };
+
+// In training products narrower than this part of a panel are left to BLIS.
+enum { NARROW = 4 };
 
 static const pm_attribute_spec GEMM[] = {{"alpha", PM_ATTRIBUTE_FLOAT},
                                          {"beta", PM_ATTRIBUTE_FLOAT},
@@ -101,10 +104,10 @@ static pm_status plan_gemm(pm_task *task)
     task->whole = !task->shared[0] && task->shared[1] && !p->transpose_a && one_addend;
     task->detail = p;
     task->pairs = task->training && task->precision == PM_PRECISION_BF16 && p->k > 0;
-    const size_t most = task->pairs ? PAIRS_CHUNK : GEMM_CHUNK;
-    const size_t chunk = p->n < most ? most / (p->n ? p->n : 1) : 1;
+    const size_t most = task->pairs ? PAIRS_CHUNK : CHUNK;
+    const size_t chunk = p->n < most / CHUNK_ROWS ? most / (p->n ? p->n : 1) : CHUNK_ROWS;
     task->part = (chunk < p->m ? chunk : p->m) * p->n;
-    p->panels = !task->training && task->whole;
+    p->panels = task->whole && !task->pairs && (!task->training || p->n >= task->kernels->panel / NARROW);
     p->relu = flag(task->node, "relu");
     const bool ends = (p->panels || task->pairs) && p->k > 0 && p->alpha == 1;
     p->ends_with_row = ends && p->c == ADDEND_ROW && p->beta == 1;
@@ -119,7 +122,7 @@ static pm_status plan_gemm(pm_task *task)
         return pm_ok();
     const size_t panel_bytes = p->k * task->kernels->panel * sizeof(float);
     task->alone = true;
-    task->packed_bytes = panel_count(task, p) * panel_bytes;
+    task->packed_bytes = task->training ? 0 : panel_count(task, p) * panel_bytes;
     task->scratch_bytes = panel_bytes + (p->k + task->max_lanes * p->m) * sizeof(size_t);
     return pm_ok();
 }

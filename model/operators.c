@@ -10,7 +10,7 @@ static const pm_operator *const FAMILIES[] = {
     PM_FAMILY_POOL3,       PM_FAMILY_BATCH_MATMUL, PM_FAMILY_COMPOSED,  PM_FAMILY_GATHER,
     PM_FAMILY_MAKE,        PM_FAMILY_RECURRENT,    PM_FAMILY_OPTIMIZER, PM_FAMILY_SORT,
     PM_FAMILY_RESIZE,      PM_FAMILY_EINSUM,       PM_FAMILY_BLOCK,     PM_FAMILY_ATTENTION,
-    PM_FAMILY_ROWS,
+    PM_FAMILY_ROWS,        PM_FAMILY_PAIRS,
 };
 
 const pm_operator *pm_operator_find(const char *domain, const char *name, int64_t opset)

@@ -4,6 +4,7 @@
 #include "model/plan_impl.h"
 #include "model/program.h"
 #include "model/program_fuse.h"
+#include "model/program_fuse_pairs.h"
 #include "model/program_share.h"
 
 #include <stdlib.h>
@@ -53,6 +54,8 @@ static pm_status make_program(pm_plan *plan)
         status = pm_program_share(plan->program);
     if (status.code == PM_OK)
         status = pm_program_fuse(plan->program, plan->training);
+    if (status.code == PM_OK)
+        status = pm_program_fuse_pairs(plan->program);
     if (status.code == PM_OK && plan->training)
         status = pm_plan_find_sparse(plan);
     if (status.code == PM_OK && plan->training)

@@ -57,6 +57,21 @@ static uint32_t follower(const pm_fusing *f, const pm_node *node, const char *do
     return pm_fusing_is(next, domain, name) && next->inputs[0] == value ? reader : PM_NOBODY;
 }
 
+// Node index makes the output of next, which is dropped, as its first.
+static pm_status take_first(pm_fusing *f, uint32_t index, uint32_t next)
+{
+    pm_node *node = &f->program->nodes[index];
+    uint32_t *outputs =
+        pm_region_copy(f->program->region, node->outputs, node->output_count * sizeof *outputs);
+    if (!outputs)
+        return pm_fail(PM_NO_MEMORY, "node %.64s", node->name);
+    outputs[0] = f->program->nodes[next].outputs[0];
+    node->outputs = outputs;
+    f->producer[outputs[0]] = index;
+    f->dropped[next] = true;
+    return pm_ok();
+}
+
 void pm_fusing_take_over(pm_fusing *f, uint32_t index, uint32_t next)
 {
     const pm_node *taken = &f->program->nodes[next];
@@ -86,22 +101,6 @@ static void drop_unread(pm_fusing *f, size_t nodes)
             if (node->inputs[i] != PM_NO_VALUE && node->inputs[i] < f->values)
                 f->readers[node->inputs[i]]++;
     }
-}
-
-// Node index makes the output of next, which is dropped, as its first, beside its others.
-static pm_status take_first(pm_fusing *f, uint32_t index, uint32_t next)
-{
-    pm_node *node = &f->program->nodes[index];
-    const uint32_t output = f->program->nodes[next].outputs[0];
-    uint32_t *outputs =
-        pm_region_copy(f->program->region, node->outputs, node->output_count * sizeof *outputs);
-    if (!outputs)
-        return pm_fail(PM_NO_MEMORY, "node %.64s", node->name);
-    outputs[0] = output;
-    node->outputs = outputs;
-    f->producer[output] = index;
-    f->dropped[next] = true;
-    return pm_ok();
 }
 
 static pm_status add_attributes(pm_graph *program, pm_node *node, const pm_attribute *more, uint32_t count)
@@ -225,13 +224,11 @@ static pm_status fuse_node(pm_fusing *f, uint32_t index)
         return pm_fuse_gelu(f, index);
     if (pm_fusing_is(node, "", "Softmax"))
         return pm_fuse_attention(f, index);
-    if (pm_fusing_is(node, "", "Add") || pm_fusing_is(node, PM_DOMAIN, "BatchNormTrain"))
-        return fuse_relu(f, index);
-    if (!conv && !gemm)
+    if (!conv && !gemm && !pm_fusing_is(node, "", "Add") && !pm_fusing_is(node, PM_DOMAIN, "BatchNormTrain"))
         return status;
     if (conv)
         status = fuse_norm(f, index);
-    else
+    else if (gemm)
         status = pm_fuse_bias(f, index);
     if (status.code == PM_OK)
         status = fuse_relu(f, index);

@@ -61,6 +61,8 @@ static bool same_attribute(const pm_attribute *a, const pm_attribute *b)
         return a->count == b->count && memcmp(a->ints, b->ints, a->count * sizeof *a->ints) == 0;
     case PM_ATTRIBUTE_FLOATS:
         return a->count == b->count && memcmp(a->floats, b->floats, a->count * sizeof *a->floats) == 0;
+    case PM_ATTRIBUTE_STRINGS: // of no operator that a graph holds
+        break;
     }
     return false;
 }

@@ -42,6 +42,108 @@ static void tanh_backward(const float *y, const float *dy, float *dx, size_t n)
         dx[i] = (float)((double)dy[i] * (1 - (double)y[i] * (double)y[i]));
 }
 
+static void error_function(const float *x, float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)erf((double)x[i]);
+}
+
+static void gelu(const float *x, float *y, float *slope, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double z = (double)x[i], area = 0.5 * erfc(-z * M_SQRT1_2);
+        y[i] = (float)(z * area);
+        if (slope)
+            slope[i] = (float)(area + z * exp(-z * z / 2) * M_SQRT1_2 * M_2_SQRTPI / 2);
+    }
+}
+
+static void multiply(const float *x, const float *y, float *z, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        z[i] = x[i] * y[i];
+}
+
+static void layer_norm(const pm_layer_norm *n, const float *x, float *y, float *means, float *inverses)
+{
+    const size_t c = n->columns;
+    for (size_t r = 0; r < n->rows; r++) {
+        double mean = 0, variance = 0;
+        for (size_t j = 0; j < c; j++)
+            mean += (double)x[r * c + j] / (double)c;
+        for (size_t j = 0; j < c; j++)
+            variance += pow((double)x[r * c + j] - mean, 2) / (double)c;
+        const double inverse = 1 / sqrt(variance + (double)n->epsilon);
+        for (size_t j = 0; j < c; j++)
+            y[r * c + j] = (float)(((double)x[r * c + j] - mean) * inverse * (double)n->scale[j] +
+                                   (n->bias ? (double)n->bias[j] : 0));
+        if (means)
+            means[r] = (float)mean;
+        if (inverses)
+            inverses[r] = (float)inverse;
+    }
+}
+
+static void layer_norm_backward(const pm_layer_norm *n, const float *x, const float *dy, const float *means,
+                                const float *inverses, float *dx, float *dscale, float *dbias)
+{
+    const size_t c = n->columns;
+    for (size_t j = 0; j < c; j++) {
+        double scale = 0, bias = 0;
+        for (size_t r = 0; r < n->rows; r++) {
+            scale += (double)dy[r * c + j] * ((double)x[r * c + j] - (double)means[r]) * (double)inverses[r];
+            bias += (double)dy[r * c + j];
+        }
+        if (dscale)
+            dscale[j] = (float)scale;
+        if (dbias)
+            dbias[j] = (float)bias;
+    }
+    for (size_t r = 0; r < n->rows && dx; r++) {
+        const double mean = (double)means[r], inverse = (double)inverses[r];
+        double plain = 0, weighted = 0;
+        for (size_t j = 0; j < c; j++) {
+            const double s = (double)dy[r * c + j] * (double)n->scale[j];
+            plain += s / (double)c;
+            weighted += s * ((double)x[r * c + j] - mean) * inverse / (double)c;
+        }
+        for (size_t j = 0; j < c; j++)
+            dx[r * c + j] = (float)(inverse * ((double)dy[r * c + j] * (double)n->scale[j] - plain -
+                                               ((double)x[r * c + j] - mean) * inverse * weighted));
+    }
+}
+
+static void attend(const pm_attend *a, float *scores)
+{
+    for (size_t r = 0; r < a->rows; r++) {
+        float *row = scores + r * a->stride;
+        const size_t seen = a->visible ? a->visible[r] : a->columns;
+        double top = -INFINITY, sum = 0;
+        for (size_t j = 0; j < a->columns; j++) {
+            row[j] = row[j] * a->scale + (a->mask ? a->mask[r * a->mask_stride + j] : 0);
+            top = j < seen && (double)row[j] > top ? (double)row[j] : top;
+        }
+        for (size_t j = 0; j < seen; j++)
+            sum += exp((double)row[j] - top);
+        for (size_t j = 0; j < a->columns; j++)
+            row[j] = j < seen ? (float)(exp((double)row[j] - top) / sum) : 0;
+    }
+}
+
+static void attend_backward(const pm_attend *a, const float *shares, float *dshares)
+{
+    for (size_t r = 0; r < a->rows; r++) {
+        const float *p = shares + r * a->stride;
+        float *d = dshares + r * a->stride;
+        const size_t seen = a->visible ? a->visible[r] : a->columns;
+        double dot = 0;
+        for (size_t j = 0; j < seen; j++)
+            dot += (double)p[j] * (double)d[j];
+        for (size_t j = 0; j < a->columns; j++)
+            d[j] = j < seen ? (float)((double)p[j] * ((double)d[j] - dot) * (double)a->scale) : 0;
+    }
+}
+
 static void dropout(const pm_dropout *d, const float *x, float *y, uint8_t *mask, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -442,6 +544,13 @@ const pm_kernels *pm_reference_kernels(void)
                                      .sigmoid_backward = sigmoid_backward,
                                      .tanh = tanh_,
                                      .tanh_backward = tanh_backward,
+                                     .error_function = error_function,
+                                     .gelu = gelu,
+                                     .multiply = multiply,
+                                     .layer_norm = layer_norm,
+                                     .layer_norm_backward = layer_norm_backward,
+                                     .attend = attend,
+                                     .attend_backward = attend_backward,
                                      .dropout = dropout,
                                      .dropout_backward = dropout_backward,
                                      .add = add,

@@ -1,5 +1,6 @@
 // Slices of sparse tables: sums of rows along the tree of lanes, the step of the rows that they touch, and
 // what is answered to who asks for rows.
+#include "ps/merge.h"
 #include "ps/shard_impl.h"
 
 #include <string.h>
@@ -31,48 +32,11 @@ pm_status pm_shard_check_ids(const shard_slice *slice, const pm_buffer *ids)
                           slice->place->table, slice->place->slice, rows);
 }
 
-static size_t count_union(const uint32_t *left, size_t left_count, const uint32_t *right, size_t right_count)
-{
-    size_t i = 0, j = 0, count = 0;
-    for (; i < left_count && j < right_count; count++) {
-        const uint32_t a = left[i], b = right[j];
-        i += a <= b;
-        j += b <= a;
-    }
-    return count + left_count - i + right_count - j;
-}
-
-// A list of rows being merged with another.
-typedef struct side {
-    const uint32_t *ids;
-    const float *rows;
-    size_t count, at;
-} side;
-
-static side side_of(const shard_slice *slice, uint32_t node)
+static pm_row_list list_of(const shard_slice *slice, uint32_t node)
 {
     const bool any = slice->node_ids[node] != NULL;
-    return (side){ids_of(slice->node_ids[node]), any ? slice->nodes[node]->data : NULL,
-                  pm_shard_id_count(slice->node_ids[node]), 0};
-}
-
-static void merge(side left, side right, size_t width, uint32_t *ids, float *rows)
-{
-    for (; left.at < left.count || right.at < right.count; rows += width) {
-        const bool from_left =
-            left.at < left.count && (right.at == right.count || left.ids[left.at] <= right.ids[right.at]);
-        const bool from_right =
-            right.at < right.count && (left.at == left.count || right.ids[right.at] <= left.ids[left.at]);
-        const float *a = left.rows + left.at * width, *b = right.rows + right.at * width;
-        *ids++ = from_left ? left.ids[left.at] : right.ids[right.at];
-        if (from_left && from_right)
-            for (size_t i = 0; i < width; i++)
-                rows[i] = a[i] + b[i];
-        else
-            memcpy(rows, from_left ? a : b, width * sizeof *rows);
-        left.at += from_left;
-        right.at += from_right;
-    }
+    return (pm_row_list){ids_of(slice->node_ids[node]), any ? slice->nodes[node]->data : NULL,
+                         pm_shard_id_count(slice->node_ids[node])};
 }
 
 // What the parent of two nodes has when one of them has no rows: the other's.
@@ -85,11 +49,11 @@ static void lift(shard_slice *slice, uint32_t parent, uint32_t child)
 bool pm_shard_combine_rows(pm_shard *shard, shard_slice *slice, uint32_t parent)
 {
     const uint32_t children[] = {2 * parent, 2 * parent + 1};
-    const side left = side_of(slice, children[0]), right = side_of(slice, children[1]);
+    const pm_row_list left = list_of(slice, children[0]), right = list_of(slice, children[1]);
     if (left.count == 0 || right.count == 0) {
         lift(slice, parent, children[left.count == 0]);
     } else {
-        const size_t count = count_union(left.ids, left.count, right.ids, right.count);
+        const size_t count = pm_rows_union(&left, &right);
         pm_buffer *ids = pm_pool_take(shard->pool, count * sizeof(uint32_t));
         pm_buffer *rows = pm_pool_take(shard->pool, count * slice->width * sizeof(float));
         if (!ids || !rows) {
@@ -97,7 +61,7 @@ bool pm_shard_combine_rows(pm_shard *shard, shard_slice *slice, uint32_t parent)
             pm_buffer_unref(&rows);
             return false;
         }
-        merge(left, right, slice->width, ids->data, rows->data);
+        pm_rows_merge(&left, &right, slice->width, ids->data, rows->data);
         slice->nodes[parent] = rows;
         slice->node_ids[parent] = ids;
     }

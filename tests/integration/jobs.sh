@@ -55,3 +55,48 @@ weights() {
     folder=$1/small/versions/${2:-$(ls "$1/small/versions" | sort | tail -n 1)}
     sha256sum "$folder/model.safetensors" | cut -d ' ' -f 1
 }
+
+# click_data ROWS: rows of four numbers and three categories, skewed, and whether each was clicked, as IDX files clicks-x,
+# clicks-y in $work.
+click_data() {
+    python3 - "$work" "$1" <<'PY'
+import random, struct, sys
+work, rows = sys.argv[1], int(sys.argv[2])
+draw = random.Random(3)
+x, y = [], []
+for _ in range(rows):
+    numbers = [draw.gauss(0, 1) for _ in range(4)]
+    ids = [int(40000 * draw.random() ** power) for power in (1, 3, 8)]
+    x += numbers + ids
+    y.append(float(numbers[0] + 0.5 * (ids[2] % 3) - 0.7 + draw.gauss(0, 0.5) > 0))
+for name, shape, values in ("x", (rows, 7), x), ("y", (rows, 1), y):
+    with open(f"{work}/clicks-{name}", "wb") as f:
+        f.write(struct.pack(f">I{len(shape)}I", 0x0D00 + len(shape), *shape) + struct.pack(f">{len(values)}f", *values))
+PY
+}
+
+# click_job FILE STORE SERVERS WORKERS OPTIMIZER SPARSE [EPOCHS]: a small DLRM whose tables have three slices each.
+click_job() {
+    cat >"$1" <<YAML
+name: small
+seed: 5
+model:
+  input: {name: x, shape: [7]}
+  layers:
+    - {op: DotInteraction, numbers: 4, vocabulary: 40000, units: 16, sparse: $6, layers: [{op: Gemm, units: 16}, {op: Relu}]}
+    - {op: Gemm, units: 16}
+    - {op: Relu}
+    - {op: Gemm, units: 1}
+data:
+  train: {features: $work/clicks-x, targets: $work/clicks-y}
+  validation_split: 0.1
+loss: binary_cross_entropy
+metrics: [accuracy, auc]
+optimizer: $5
+batch: 64
+lanes: 8
+epochs: ${7:-2}
+cluster: {servers: $3, workers: $4}
+checkpoint: {store: $2, every_steps: 10, keep: 100}
+YAML
+}

@@ -10,7 +10,16 @@
 #include "tests/sim/world.h"
 #include "worker/exchange.h"
 
-enum { TABLES = 4, SHARDS_PER_NODE_MAX = 2, TICK_EVERY_MS = 100, MEMBER_SUB = 100, STORE_MAX = 64 };
+enum {
+    TABLES = 4,
+    SPARSE = 2,
+    WIDTH = 8,
+    ROWS = 8,
+    SHARDS_PER_NODE_MAX = 2,
+    TICK_EVERY_MS = 100,
+    MEMBER_SUB = 100,
+    STORE_MAX = 64
+};
 
 static const uint64_t COUNTS[TABLES] = {37, 5, 64, 9};
 
@@ -36,6 +45,7 @@ typedef struct node {
     bool begun, finished;
     uint64_t working; // number of the block that is being computed; 0: none
     pm_block block;
+    bool wants; // rows of the block are asked for
 } node;
 
 typedef struct cluster {
@@ -90,6 +100,71 @@ static void lane_gradient(const float *values, uint32_t table, uint64_t step, ui
         mix = mix * 6364136223846793005u + 1442695040888963407u;
         out[i] = (float)(int32_t)(mix >> 32) * 0x1p-33f;
     }
+}
+
+// ---- and of a sparse table: of some rows, from those rows alone ----
+
+static bool touches(uint64_t step, uint32_t lane, uint32_t row)
+{
+    uint64_t mix = (step * 257 + lane) * 0x9e3779b97f4a7c15u + row * 0xbf58476d1ce4e5b9u;
+    return (mix ^ mix >> 31) % 4 == 0;
+}
+
+static uint32_t touched_rows(uint64_t step, pm_block block, uint32_t ids[ROWS])
+{
+    uint32_t count = 0;
+    for (uint32_t row = 0; row < ROWS; row++) {
+        bool any = false;
+        for (uint32_t i = 0; i < block.count; i++)
+            any = any || touches(step, block.first + i, row);
+        if (any)
+            ids[count++] = row;
+    }
+    return count;
+}
+
+static void lane_rows(const float *values, uint64_t step, uint32_t lane, float *out, bool has[ROWS])
+{
+    uint64_t mix = (step + 1) * 0x9e3779b97f4a7c15u ^ (uint64_t)(lane + 1) << 40;
+    for (uint32_t row = 0; row < ROWS; row++) {
+        has[row] = touches(step, lane, row);
+        for (uint32_t i = row * WIDTH; has[row] && i < (row + 1) * WIDTH; i++) {
+            uint32_t bits;
+            memcpy(&bits, &values[i], sizeof bits);
+            mix = (mix ^ bits) * 0xbf58476d1ce4e5b9u;
+            mix ^= mix >> 29;
+        }
+    }
+    for (uint32_t i = 0; i < ROWS * WIDTH; i++) {
+        mix = mix * 6364136223846793005u + 1442695040888963407u;
+        out[i] = has[i / WIDTH] ? (float)(int32_t)(mix >> 32) * 0x1p-33f : 0;
+    }
+}
+
+static void block_rows(const float *values, uint64_t step, pm_block block, float *out, bool has[ROWS])
+{
+    if (block.count == 1) {
+        lane_rows(values, step, block.first, out, has);
+        return;
+    }
+    float right[ROWS * WIDTH];
+    bool other[ROWS];
+    uint32_t half = block.count / 2;
+    block_rows(values, step, (pm_block){block.first, half}, out, has);
+    block_rows(values, step, (pm_block){block.first + half, half}, right, other);
+    for (uint32_t i = 0; i < ROWS * WIDTH; i++)
+        out[i] = !other[i / WIDTH] ? out[i] : has[i / WIDTH] ? out[i] + right[i] : right[i];
+    for (uint32_t row = 0; row < ROWS; row++)
+        has[row] = has[row] || other[row];
+}
+
+// The touched rows of all side by side.
+static uint32_t pack_rows(const float *all, uint64_t step, pm_block block, uint32_t ids[ROWS], float *rows)
+{
+    const uint32_t count = touched_rows(step, block, ids);
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(rows + i * WIDTH, all + ids[i] * WIDTH, WIDTH * sizeof *rows);
+    return count;
 }
 
 static void block_gradient(const float *values, uint32_t table, uint64_t step, pm_block block, float *out)
@@ -190,16 +265,19 @@ static void kill_node(cluster *c, node *n)
     pm_gather_destroy(&n->gather);
     pm_cut_destroy(&n->writing);
     pm_exchange_destroy(&n->exchange);
-    n->alive = n->begun = n->finished = false;
+    n->alive = n->begun = n->finished = n->wants = false;
     n->working = 0;
 }
 
 static void make_role(cluster *c, node *n)
 {
     bool frozen[TABLES];
-    for (uint32_t t = 0; t < TABLES; t++)
+    uint32_t widths[TABLES];
+    for (uint32_t t = 0; t < TABLES; t++) {
         frozen[t] = c->tables[t].frozen;
-    const pm_exchange_options exchange = {COUNTS, frozen,       NULL,
+        widths[t] = c->tables[t].width;
+    }
+    const pm_exchange_options exchange = {COUNTS, frozen,       widths,
                                           TABLES, c->job.lanes, c->job.cluster.request_ms};
     const pm_gather_options gather = {&c->job, c->tables, TABLES};
     if (n->role == PARAMILL__ROLE__ROLE_SERVER)
@@ -257,7 +335,7 @@ static void begin(cluster *c, node *n, uint64_t clock)
 {
     n->clock = clock;
     n->begun = true;
-    n->finished = false;
+    n->finished = n->wants = false;
     n->working = 0;
     memset(&n->done, 0, sizeof n->done);
     is_ok(c, pm_exchange_begin(n->exchange, directive_of(n), clock, c->w.now_ms));
@@ -274,8 +352,23 @@ static bool next_block(cluster *c, node *n)
     return false;
 }
 
+// Whether what the block needs is here; asks for it first.
+static bool has_rows(cluster *c, node *n, pm_block before)
+{
+    uint32_t ids[ROWS];
+    const bool same = n->wants && before.first == n->block.first && before.count == n->block.count;
+    if (!c->tables[SPARSE].width)
+        return true;
+    if (!same)
+        is_ok(c, pm_exchange_want(n->exchange, SPARSE, n->clock, ids, touched_rows(n->clock, n->block, ids),
+                                  c->w.now_ms));
+    n->wants = true;
+    return pm_exchange_have_rows(n->exchange, SPARSE, n->clock);
+}
+
 static void poke_worker(cluster *c, node *n)
 {
+    const pm_block before = n->block;
     const Paramill__Directive *d = directive_of(n);
     uint64_t other;
     if (!n->begun || !d || d->verb != PARAMILL__DIRECTIVE__VERB__RUN || n->working || n->finished)
@@ -284,6 +377,7 @@ static void poke_worker(cluster *c, node *n)
         begin(c, n, other);
     while (n->clock < d->total_steps && pm_exchange_done(n->exchange, n->clock + 1)) {
         n->clock++;
+        n->wants = false;
         memset(&n->done, 0, sizeof n->done);
         tell_worker(c, n, PARAMILL__PHASE__PHASE_RUNNING);
     }
@@ -292,10 +386,26 @@ static void poke_worker(cluster *c, node *n)
     if (n->clock == d->total_steps) {
         n->finished = true;
         tell_worker(c, n, PARAMILL__PHASE__PHASE_FINISHED);
-    } else if (next_block(c, n)) {
+    } else if (next_block(c, n) && has_rows(c, n, before)) {
+        n->wants = false;
         n->working = ++c->works;
         schedule(&c->w, 1 + (int64_t)below(&c->w, 30), WORK, here(n, 0), n->working);
     }
+}
+
+static void push_rows(cluster *c, node *n)
+{
+    float *values = n->values[SPARSE], rows[ROWS * WIDTH], sum[ROWS * WIDTH];
+    uint32_t ids[ROWS];
+    bool has[ROWS];
+    const uint32_t count = touched_rows(n->clock, n->block, ids);
+    if (!is_ok(c, pm_exchange_take_rows(n->exchange, SPARSE, n->clock, rows)))
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(values + ids[i] * WIDTH, rows + i * WIDTH, WIDTH * sizeof *rows);
+    block_rows(values, n->clock, n->block, sum, has);
+    pack_rows(sum, n->clock, n->block, ids, rows);
+    is_ok(c, pm_exchange_push_rows(n->exchange, SPARSE, n->block, n->clock, ids, count, rows, c->w.now_ms));
 }
 
 static void finish_block(cluster *c, node *n, uint64_t number)
@@ -306,6 +416,10 @@ static void finish_block(cluster *c, node *n, uint64_t number)
     Paramill__Report report = PARAMILL__REPORT__INIT;
     for (uint32_t t = TABLES; t-- > 0;) {
         float sum[64];
+        if (c->tables[t].width) {
+            push_rows(c, n);
+            continue;
+        }
         if (!is_ok(c, pm_exchange_install(n->exchange, t, n->clock)))
             return;
         block_gradient(n->values[t], t, n->clock, n->block, sum);

@@ -15,7 +15,7 @@ enum { LIMIT_MS = 1800000 }; // simulated; a job that is not over by then hangs
 static void make_job(cluster *c, world *w)
 {
     static const pm_optimizer_kind kinds[] = {PM_OPTIMIZER_SGD, PM_OPTIMIZER_MOMENTUM, PM_OPTIMIZER_ADAM,
-                                              PM_OPTIMIZER_ADAMW};
+                                              PM_OPTIMIZER_ADAMW, PM_OPTIMIZER_ADAGRAD};
     uint32_t lanes = 1u << below(w, 5);
     c->job = (pm_job){
         .name = (char *)(uintptr_t) "sim",
@@ -23,12 +23,13 @@ static void make_job(cluster *c, world *w)
         .batch = lanes,
         .lanes = lanes,
         .epochs = 2,
-        .optimizer = {.kind = kinds[below(w, 4)],
+        .optimizer = {.kind = kinds[below(w, 5)],
                       .learning_rate = 0.05,
                       .momentum = 0.9,
                       .beta1 = 0.9,
                       .beta2 = 0.999,
                       .epsilon = 1e-8,
+                      .initial_accumulator = 0.125,
                       .weight_decay = below(w, 2) ? 0.01 : 0,
                       .schedule = below(w, 2) ? PM_SCHEDULE_COSINE : PM_SCHEDULE_CONSTANT,
                       .warmup_steps = (uint32_t)below(w, 5)},
@@ -40,13 +41,28 @@ static void make_job(cluster *c, world *w)
                     .request_ms = 30000},
         .checkpoint = {.every_steps = (uint32_t)below(w, 6)},
     };
-    const bool freezes = below(w, 2);
+    const bool freezes = below(w, 2), rows = below(w, 4);
     for (uint32_t t = 0; t < TABLES; t++) {
         for (uint64_t i = 0; i < COUNTS[t]; i++)
             c->initial[t][i] = (float)(int32_t)(t * 1000 + i * 37 % 101 - 50) * 0.01f;
-        c->tables[t] =
-            (pm_table_spec){COUNTS[t], t == 1, 0.9, 1, true, t == TABLES - 1 && freezes, c->initial[t], 0};
+        c->tables[t] = (pm_table_spec){COUNTS[t],     t == 1,
+                                       0.9,           1,
+                                       true,          t == TABLES - 1 && freezes,
+                                       c->initial[t], t == SPARSE && rows ? WIDTH : 0};
     }
+}
+
+static void step_rows(const cluster *c, double rate, uint64_t step, float *values,
+                      float moments[PM_MOMENTS_MAX][64])
+{
+    float sum[ROWS * WIDTH], rows[ROWS * WIDTH], before[ROWS * WIDTH];
+    uint32_t ids[ROWS];
+    bool has[ROWS];
+    const pm_block all = {0, c->job.lanes};
+    block_rows(values, step, all, sum, has);
+    const uint32_t count = pack_rows(sum, step, all, ids, rows);
+    const pm_rows touched = {ids, count, WIDTH, true, rows, before, values, {moments[0], moments[1]}};
+    pm_optimizer_apply_rows(&c->job.optimizer, rate, step, &touched);
 }
 
 // The undisturbed run, without any cluster: values (TABLES, 64) after all steps.
@@ -54,12 +70,17 @@ static void reference(const cluster *c, uint64_t steps, float values[TABLES][64]
 {
     static const float zero[64];
     float moments[TABLES][PM_MOMENTS_MAX][64];
-    memset(moments, 0, sizeof moments);
+    for (size_t i = 0; i < sizeof moments / sizeof(float); i++)
+        moments[i / (PM_MOMENTS_MAX * 64)][i / 64 % PM_MOMENTS_MAX][i % 64] =
+            pm_optimizer_moment_start(&c->job.optimizer);
     memcpy(values, c->initial, sizeof c->initial);
     for (uint64_t s = 0; s < steps; s++)
         for (uint32_t t = 0; t < TABLES; t++) {
             float sum[64], next[64];
-            if (c->tables[t].frozen)
+            const double rate = pm_optimizer_rate(&c->job.optimizer, s, steps);
+            if (c->tables[t].width)
+                step_rows(c, rate, s, values[t], moments[t]);
+            if (c->tables[t].frozen || c->tables[t].width)
                 continue;
             memcpy(sum, zero, sizeof sum);
             block_gradient(values[t], t, s, (pm_block){0, c->job.lanes}, sum);
@@ -67,8 +88,7 @@ static void reference(const cluster *c, uint64_t steps, float values[TABLES][64]
             if (c->tables[t].statistic)
                 pm_statistic_apply(0.9, c->job.lanes, &update);
             else
-                pm_optimizer_apply(&c->job.optimizer, pm_optimizer_rate(&c->job.optimizer, s, steps), s,
-                                   &update);
+                pm_optimizer_apply(&c->job.optimizer, rate, s, &update);
             memcpy(values[t], next, COUNTS[t] * sizeof(float));
         }
 }

@@ -21,7 +21,7 @@ static inline size_t models_open_node(pm_wire_out *out, uint32_t field, const ch
                                       const char *outputs)
 {
     const size_t node = pm_wire_begin(out, field);
-    const char *dot = strchr(op, '.');
+    const char *dot = strrchr(op, '.');
     models_words(out, ONNX_NODE_INPUT, inputs);
     models_words(out, ONNX_NODE_OUTPUT, outputs);
     pm_wire_put_text(out, ONNX_NODE_OP_TYPE, dot ? dot + 1 : op);

@@ -59,7 +59,7 @@ static pm_status read_net(const folder *f, const pm_graph *graph, const char *lo
         at += pm_graph_param(graph, i)->count * sizeof(float);
     }
     NETS_OK(pm_graph_write_onnx(graph, location, offsets, &onnx));
-    pm_status status = pm_graph_read_onnx_in(back, onnx->data, onnx->size, f->path);
+    pm_status status = pm_graph_read_onnx_in(back, onnx->data, onnx->size, f->path, NULL);
     pm_buffer_unref(&onnx);
     return status;
 }

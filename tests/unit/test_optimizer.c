@@ -17,6 +17,9 @@ static void reference(const pm_job_optimizer *o, double rate, uint64_t step, dou
     } else if (o->kind == PM_OPTIMIZER_MOMENTUM) {
         m[0] = o->momentum * m[0] + g;
         *p -= rate * m[0];
+    } else if (o->kind == PM_OPTIMIZER_ADAGRAD) {
+        m[0] += g * g;
+        *p -= rate * g / (sqrt(m[0]) + o->epsilon);
     } else {
         m[0] = o->beta1 * m[0] + (1 - o->beta1) * g;
         m[1] = o->beta2 * m[1] + (1 - o->beta2) * g * g;
@@ -65,7 +68,7 @@ static void compare(pm_optimizer_kind kind, double decay)
 
 Test(optimizer, every_rule_follows_its_formula)
 {
-    for (int kind = PM_OPTIMIZER_SGD; kind <= PM_OPTIMIZER_ADAMW; kind++) {
+    for (int kind = PM_OPTIMIZER_SGD; kind <= PM_OPTIMIZER_ADAGRAD; kind++) {
         compare((pm_optimizer_kind)kind, 0);
         compare((pm_optimizer_kind)kind, 0.05);
     }
@@ -73,7 +76,7 @@ Test(optimizer, every_rule_follows_its_formula)
 
 Test(optimizer, what_does_not_decay_moves_by_its_gradient_alone)
 {
-    for (int kind = PM_OPTIMIZER_SGD; kind <= PM_OPTIMIZER_ADAMW; kind++) {
+    for (int kind = PM_OPTIMIZER_SGD; kind <= PM_OPTIMIZER_ADAGRAD; kind++) {
         pm_job_optimizer o = {.kind = (pm_optimizer_kind)kind,
                               .momentum = 0.9,
                               .beta1 = 0.9,
@@ -141,4 +144,56 @@ Test(optimizer, statistics_move_by_the_mean_of_the_lanes)
     pm_statistic_apply(0.75, 4, &u);
     cr_assert_float_eq(to[0], 0.75 * 1 + 0.25 * 2, 1e-6);
     cr_assert_float_eq(to[1], 0.75 * 2 + 0.25 * -1, 1e-6);
+}
+
+Test(optimizer, adagrad_is_the_one_of_pytorch)
+{
+    // torch.optim.Adagrad(lr=0.1, initial_accumulator_value=0.5, weight_decay=0.01) of PyTorch 1.13
+    const pm_job_optimizer o = {
+        .kind = PM_OPTIMIZER_ADAGRAD, .epsilon = 1e-10, .initial_accumulator = 0.5, .weight_decay = 0.01};
+    const float g[3][3] = {{0.5f, -1, 2}, {-0.25f, 0.125f, 0}, {3, -2, 1e-3f}};
+    const float values[] = {0.872334421f, -1.841202974f, 2.902816057f};
+    const float sums[] = {9.876160622f, 5.629021168f, 4.622646332f};
+    const float start = pm_optimizer_moment_start(&o);
+    float p[2][3] = {{1, -2, 3}}, s[3] = {start, start, start};
+    for (uint64_t i = 0; i < 3; i++)
+        pm_optimizer_apply(&o, 0.1, i, &(pm_update){3, true, g[i], p[i % 2], p[(i + 1) % 2], {s}});
+    for (int i = 0; i < 3; i++) {
+        cr_assert_float_eq(p[1][i], values[i], 1e-6);
+        cr_assert_float_eq(s[i], sums[i], 1e-6);
+    }
+}
+
+Test(optimizer, rows_move_as_a_dense_table_does_and_the_others_stay)
+{
+    enum { WIDTH = 5, ROWS = 9, TOUCHED = 3 };
+    const uint32_t ids[TOUCHED] = {0, 4, 8};
+    for (int kind = PM_OPTIMIZER_SGD; kind <= PM_OPTIMIZER_ADAGRAD; kind++) {
+        const pm_job_optimizer o = {.kind = (pm_optimizer_kind)kind,
+                                    .momentum = 0.9,
+                                    .beta1 = 0.9,
+                                    .beta2 = 0.999,
+                                    .epsilon = 1e-8,
+                                    .weight_decay = 0.01};
+        float table[3][ROWS * WIDTH], old[3][ROWS * WIDTH], g[TOUCHED * WIDTH], from[TOUCHED * WIDTH];
+        for (size_t i = 0; i < ROWS * WIDTH; i++)
+            for (uint64_t k = 0; k < 3; k++)
+                table[k][i] = old[k][i] = fabsf(gradient(k, i));
+        for (size_t i = 0; i < TOUCHED * WIDTH; i++)
+            g[i] = gradient(7, i);
+        pm_optimizer_apply_rows(
+            &o, 0.1, 3, &(pm_rows){ids, TOUCHED, WIDTH, true, g, from, table[0], {table[1], table[2]}});
+        for (size_t row = 0, next = 0; row < ROWS; row++) {
+            float *was[] = {old[0] + row * WIDTH, old[1] + row * WIDTH, old[2] + row * WIDTH}, to[WIDTH];
+            if (next < TOUCHED && ids[next] == row) {
+                cr_assert_arr_eq(from + next * WIDTH, was[0], sizeof to);
+                pm_optimizer_apply(&o, 0.1, 3,
+                                   &(pm_update){WIDTH, true, g + next * WIDTH, was[0], to, {was[1], was[2]}});
+                memcpy(was[0], to, sizeof to);
+                next++;
+            }
+            for (int k = 0; k < 3; k++)
+                cr_assert_arr_eq(table[k] + row * WIDTH, was[k], sizeof to, "kind %d row %zu", kind, row);
+        }
+    }
 }

@@ -72,6 +72,20 @@ static void check_steps(pm_graph *graph)
     pm_graph_destroy(&graph);
 }
 
+Test(plan_allocation, a_step_of_a_sparse_table_allocates_nothing)
+{
+    static pm_layer bottom[] = {{.op = PM_OP_GEMM, .units = 4}};
+    check_steps(nets_graph(true, PM_LOSS_SOFTMAX_CROSS_ENTROPY,
+                           NETS_LAYERS({.op = PM_OP_DOT_INTERACTION,
+                                        .numbers = 5,
+                                        .vocabulary = 100,
+                                        .units = 4,
+                                        .sparse = true,
+                                        .layers = bottom,
+                                        .layer_count = 1},
+                                       {.op = PM_OP_GEMM, .units = 5})));
+}
+
 static void check_requests(pm_graph *graph, bool prepared)
 {
     enum { MOST = 5 };

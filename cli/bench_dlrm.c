@@ -1,0 +1,358 @@
+// Training steps of a DLRM in one process: threads that each own an aligned part of the batch's lanes, and
+// share the tables, of which a step reads and changes the rows that its data name, and the work of the
+// update.
+#include "cli/bench.h"
+#include "core/rng.h"
+#include "model/plan.h"
+#include "ps/merge.h"
+#include "ps/optimizer.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BATCH = 2048,
+    BATCHES = 16,
+    STEPS = 4,
+    SPINS = 4096,
+    NUMBERS = 13,
+    TABLES = 26,
+    VOCABULARY = 100000,
+    WIDTH = 16,
+    FEATURES = NUMBERS + TABLES,
+    AHEAD = 8,
+    THREADS_MAX = 64
+};
+
+#define SKEW 1.05 // Zipf's: the k-th row is asked for as often as k to the power of -SKEW
+
+typedef struct fleet fleet;
+
+typedef struct member {
+    fleet *fleet;
+    uint32_t index;
+    pm_plan *plan;
+    float *inputs, *targets; // (BATCHES, rows, FEATURES), (BATCHES, rows)
+    uint32_t *ids[2];        // merged rows of one table, on the way up the tree
+    float *rows[2], *before; // (most rows, WIDTH)
+    pm_status status;
+} member;
+
+struct fleet {
+    pm_graph *graph;
+    pm_job_optimizer optimizer;
+    uint32_t threads;
+    member *members;
+    float **values[2], **moments; // (params); of tables the first alone
+    uint64_t step;                // of the next run
+    atomic_uint arrived;          // at barriers, ever
+};
+
+static void meet(fleet *f, unsigned round)
+{
+    atomic_fetch_add(&f->arrived, 1);
+    for (unsigned spins = 0; atomic_load(&f->arrived) < round * f->threads; spins++)
+        if (spins > SPINS)
+            sched_yield();
+}
+
+static bool is_table(const fleet *f, size_t param)
+{
+    return pm_graph_param(f->graph, param)->sparse;
+}
+
+static void copy_rows(const float *table, const uint32_t *ids, size_t count, float *to)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (i + AHEAD < count)
+            __builtin_prefetch(table + (size_t)ids[i + AHEAD] * WIDTH);
+        memcpy(to + i * WIDTH, table + (size_t)ids[i] * WIDTH, WIDTH * sizeof *to);
+    }
+}
+
+static pm_status before_param(void *ctx, size_t param)
+{
+    const member *m = ctx;
+    const fleet *f = m->fleet;
+    size_t count;
+    const uint32_t *ids = pm_plan_rows(m->plan, param, &count);
+    if (ids)
+        copy_rows(f->values[0][param], ids, count, pm_plan_param(m->plan, param));
+    return pm_ok();
+}
+
+static void update_dense(fleet *f, size_t p, uint32_t index, uint64_t step)
+{
+    const size_t count = pm_graph_param(f->graph, p)->count, first = count * index / f->threads,
+                 last = count * (index + 1) / f->threads;
+    for (uint32_t apart = 1; apart < f->threads; apart *= 2)
+        for (uint32_t i = 0; i < f->threads; i += 2 * apart) {
+            float *left = (float *)(uintptr_t)pm_plan_gradient(f->members[i].plan, p); // this run's to change
+            const float *right = pm_plan_gradient(f->members[i + apart].plan, p);
+            for (size_t e = first; e < last; e++)
+                left[e] += right[e];
+        }
+    pm_optimizer_apply(&f->optimizer, f->optimizer.learning_rate, step,
+                       &(pm_update){.count = last - first,
+                                    .gradient = pm_plan_gradient(f->members[0].plan, p) + first,
+                                    .from = f->values[step % 2][p] + first,
+                                    .to = f->values[(step + 1) % 2][p] + first,
+                                    .moments = {f->moments[p] + first}});
+}
+
+// The threads' rows one after another: with two of them that is their tree.
+static void update_table(fleet *f, size_t p, member *m, uint64_t step)
+{
+    pm_row_list all = {.rows = pm_plan_gradient(f->members[0].plan, p)};
+    all.ids = pm_plan_rows(f->members[0].plan, p, &all.count);
+    for (uint32_t i = 1; i < f->threads; i++) {
+        pm_row_list more = {.rows = pm_plan_gradient(f->members[i].plan, p)};
+        more.ids = pm_plan_rows(f->members[i].plan, p, &more.count);
+        const size_t count = pm_rows_merge(&all, &more, WIDTH, m->ids[i % 2], m->rows[i % 2]);
+        all = (pm_row_list){m->ids[i % 2], m->rows[i % 2], count};
+    }
+    pm_optimizer_apply_rows(&f->optimizer, f->optimizer.learning_rate, step,
+                            &(pm_rows){.ids = all.ids,
+                                       .count = all.count,
+                                       .width = WIDTH,
+                                       .gradient = all.rows,
+                                       .from = m->before,
+                                       .to = f->values[0][p],
+                                       .moments = {f->moments[p]}});
+}
+
+static void update(fleet *f, member *m, uint64_t step)
+{
+    uint32_t tables = 0;
+    for (size_t p = 0; p < pm_graph_param_count(f->graph); p++)
+        if (!is_table(f, p))
+            update_dense(f, p, m->index, step);
+        else if (tables++ % f->threads == m->index)
+            update_table(f, p, m, step);
+}
+
+static void fill(const fleet *f, const member *m, uint64_t step)
+{
+    const size_t rows = BATCH / f->threads, batch = step % BATCHES;
+    memcpy(pm_plan_input(m->plan), m->inputs + batch * rows * FEATURES, rows * FEATURES * sizeof(float));
+    memcpy(pm_plan_target(m->plan), m->targets + batch * rows, rows * sizeof(float));
+    for (size_t p = 0; p < pm_graph_param_count(f->graph); p++)
+        if (!is_table(f, p))
+            memcpy(pm_plan_param(m->plan, p), f->values[step % 2][p],
+                   pm_graph_param(f->graph, p)->count * sizeof(float));
+}
+
+static void *run_member(void *ctx)
+{
+    member *m = ctx;
+    fleet *f = m->fleet;
+    const pm_step_hooks hooks = {.before_param = before_param, .ctx = m};
+    for (unsigned i = 0; i < STEPS; i++) {
+        pm_step step = {
+            .seed = 1, .step = f->step + i, .first_lane = m->index, .lane_count = 1, .hooks = &hooks};
+        fill(f, m, step.step);
+        if (m->status.code == PM_OK)
+            m->status = pm_plan_step(m->plan, &step);
+        meet(f, 2 * i + 1);
+        update(f, m, step.step);
+        meet(f, 2 * i + 2);
+    }
+    return NULL;
+}
+
+// STEPS steps of all threads; the first member is the caller.
+static pm_status run_steps(void *ctx)
+{
+    fleet *f = ctx;
+    pthread_t ids[THREADS_MAX];
+    atomic_store(&f->arrived, 0);
+    for (uint32_t i = 1; i < f->threads; i++)
+        if (pthread_create(&ids[i], NULL, run_member, &f->members[i]) != 0)
+            abort(); // the others would wait for it for ever
+    run_member(&f->members[0]);
+    for (uint32_t i = 1; i < f->threads; i++)
+        pthread_join(ids[i], NULL);
+    f->step += STEPS;
+    for (uint32_t i = 0; i < f->threads; i++)
+        if (f->members[i].status.code != PM_OK)
+            return f->members[i].status;
+    return pm_ok();
+}
+
+// --- making it
+
+static pm_status make_graph(pm_graph **graph)
+{
+    static pm_layer bottom[] = {{.op = PM_OP_GEMM, .units = 512},   {.op = PM_OP_RELU},
+                                {.op = PM_OP_GEMM, .units = 256},   {.op = PM_OP_RELU},
+                                {.op = PM_OP_GEMM, .units = 64},    {.op = PM_OP_RELU},
+                                {.op = PM_OP_GEMM, .units = WIDTH}, {.op = PM_OP_RELU}};
+    static pm_layer layers[] = {{.op = PM_OP_DOT_INTERACTION,
+                                 .numbers = NUMBERS,
+                                 .vocabulary = VOCABULARY,
+                                 .units = WIDTH,
+                                 .sparse = true,
+                                 .layers = bottom,
+                                 .layer_count = sizeof bottom / sizeof bottom[0]},
+                                {.op = PM_OP_GEMM, .units = 512},
+                                {.op = PM_OP_RELU},
+                                {.op = PM_OP_GEMM, .units = 256},
+                                {.op = PM_OP_RELU},
+                                {.op = PM_OP_GEMM, .units = 1}};
+    char name[] = "x";
+    int64_t shape[] = {FEATURES};
+    const pm_job job = {.seed = 1,
+                        .loss = PM_LOSS_BINARY_CROSS_ENTROPY,
+                        .model = {.input_name = name,
+                                  .input_shape = shape,
+                                  .input_rank = 1,
+                                  .layers = layers,
+                                  .layer_count = sizeof layers / sizeof layers[0]}};
+    return pm_graph_from_job(graph, &job);
+}
+
+// Multiply-adds of a row, forward and backward; the first layer's input has no gradient.
+static double operations(void)
+{
+    const double first = NUMBERS * 512, pairs = (TABLES + 1) * (TABLES + 1) * WIDTH;
+    const double rest = 512 * 256 + 256 * 64 + 64 * 16 + (16 + 27 * 13) * 512 + 512 * 256 + 256;
+    return 4 * first + 6 * (rest + pairs);
+}
+
+static double *make_shares(void)
+{
+    double *shares = malloc(VOCABULARY * sizeof *shares), sum = 0;
+    for (int k = 0; shares && k < VOCABULARY; k++)
+        shares[k] = sum += pow(k + 1, -SKEW);
+    for (int k = 0; shares && k < VOCABULARY; k++)
+        shares[k] /= sum;
+    return shares;
+}
+
+static uint32_t draw(const double *shares, double part)
+{
+    uint32_t low = 0, high = VOCABULARY - 1;
+    while (low < high) {
+        const uint32_t middle = (low + high) / 2;
+        if (shares[middle] < part)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static pm_status make_rows(member *m, size_t rows, const double *shares)
+{
+    const pm_rng_key key = pm_rng_key_make(11 + m->index, "dlrm");
+    m->inputs = malloc(BATCHES * rows * FEATURES * sizeof *m->inputs);
+    m->targets = malloc(BATCHES * rows * sizeof *m->targets);
+    if (!m->inputs || !m->targets)
+        return pm_fail(PM_NO_MEMORY, "training rows");
+    for (size_t r = 0; r < BATCHES * rows; r++) {
+        for (size_t i = 0; i < FEATURES; i++) {
+            const double uniform = pm_rng_uniform(key, r, i);
+            m->inputs[r * FEATURES + i] =
+                i < NUMBERS ? (float)(3.4 * uniform - 1.7) : (float)draw(shares, uniform);
+        }
+        m->targets[r] = pm_rng_uniform(key, r, FEATURES) < 0.25;
+    }
+    return pm_ok();
+}
+
+static pm_status make_member(fleet *f, uint32_t index, const double *shares)
+{
+    member *m = &f->members[index];
+    const uint32_t rows = BATCH / f->threads;
+    m->fleet = f;
+    m->index = index;
+    m->status = pm_ok();
+    for (int i = 0; i < 2; i++) {
+        m->ids[i] = malloc(BATCH * sizeof(uint32_t));
+        m->rows[i] = malloc(BATCH * WIDTH * sizeof(float));
+    }
+    m->before = malloc(BATCH * WIDTH * sizeof(float));
+    if (!m->ids[0] || !m->ids[1] || !m->rows[0] || !m->rows[1] || !m->before)
+        return pm_fail(PM_NO_MEMORY, "rows of a table");
+    pm_status status = make_rows(m, rows, shares);
+    return status.code == PM_OK
+               ? pm_plan_create_training(&m->plan, f->graph, PM_LOSS_BINARY_CROSS_ENTROPY, rows, 1, BATCH)
+               : status;
+}
+
+static pm_status make_values(fleet *f)
+{
+    const size_t params = pm_graph_param_count(f->graph);
+    float ***lists[] = {&f->values[0], &f->values[1], &f->moments};
+    for (int i = 0; i < 3; i++)
+        if (!(*lists[i] = calloc(params, sizeof(float *))))
+            return pm_fail(PM_NO_MEMORY, "%zu parameters", params);
+    for (size_t p = 0; p < params; p++) {
+        const pm_param *param = pm_graph_param(f->graph, p);
+        for (int i = 0; i < 3; i++)
+            if (!((*lists[i])[p] = calloc(param->count, sizeof(float))))
+                return pm_fail(PM_NO_MEMORY, "parameter %.64s", param->name);
+        memcpy(f->values[0][p], param->initial, param->count * sizeof(float));
+    }
+    return pm_ok();
+}
+
+static void release(fleet *f)
+{
+    float **lists[] = {f->values[0], f->values[1], f->moments};
+    for (uint32_t i = 0; f->members && i < f->threads; i++) {
+        member *m = &f->members[i];
+        pm_plan_destroy(&m->plan);
+        void *all[] = {m->inputs, m->targets, m->ids[0], m->ids[1], m->rows[0], m->rows[1], m->before};
+        for (size_t k = 0; k < sizeof all / sizeof all[0]; k++)
+            free(all[k]);
+    }
+    for (int i = 0; i < 3; i++) {
+        for (size_t p = 0; lists[i] && p < pm_graph_param_count(f->graph); p++)
+            free(lists[i][p]);
+        free(lists[i]);
+    }
+    free(f->members);
+    pm_graph_destroy(&f->graph);
+}
+
+static pm_status train(const pm_bench *bench, pm_optimizer_kind kind, uint32_t threads)
+{
+    fleet f = {.optimizer = {.kind = kind, .learning_rate = 0.05, .epsilon = 1e-10},
+               .threads = threads,
+               .members = calloc(threads, sizeof(member))};
+    double seconds = 1, *shares = make_shares();
+    pm_status status = f.members && shares ? make_graph(&f.graph) : pm_fail(PM_NO_MEMORY, "a DLRM");
+    if (status.code == PM_OK)
+        status = make_values(&f);
+    for (uint32_t i = 0; i < threads && status.code == PM_OK; i++)
+        status = make_member(&f, i, shares);
+    if (status.code == PM_OK)
+        status = pm_bench_median(bench, run_steps, &f, &seconds);
+    const double rows = STEPS * BATCH / seconds, rate = rows * operations();
+    if (status.code == PM_OK)
+        printf("training dlrm %s batch %d threads %u: %.1f us, %.0f samples/s, %.1f GFLOP/s, %.2f of "
+               "multiply-adds\n",
+               kind == PM_OPTIMIZER_SGD ? "sgd" : "adagrad", BATCH, threads, seconds / STEPS * 1e6, rows,
+               rate * 1e-9, rate / (threads == 1 ? bench->multiply_adds : bench->multiply_adds_all));
+    free(shares);
+    release(&f);
+    return status;
+}
+
+pm_status pm_bench_dlrm(const pm_bench *bench)
+{
+    static const pm_optimizer_kind kinds[] = {PM_OPTIMIZER_SGD, PM_OPTIMIZER_ADAGRAD};
+    pm_status status = pm_ok();
+    for (size_t i = 0; i < 2 && status.code == PM_OK; i++) {
+        status = train(bench, kinds[i], 1);
+        if (status.code == PM_OK && bench->threads > 1)
+            status = train(bench, kinds[i], bench->threads);
+    }
+    return status;
+}

@@ -1,0 +1,166 @@
+// Products of chosen pairs of a row's vectors (model/program_fuse_pairs.h): (rows, count, width) to (rows,
+// pairs). A row at a time: all products of its vectors with each other fit the nearest cache, and the pairs
+// are picked there.
+#include "model/compose.h"
+#include "model/task.h"
+
+#include <string.h>
+
+static const pm_attribute_spec NONE[] = {{0}};
+
+typedef struct pairs {
+    size_t count, width;      // of a row's vectors
+    size_t wide, deep;        // count and width as whole panels
+    size_t pairs;             // of a row
+    uint32_t *there, *back;   // (pairs): places of i * j and of j * i among the products (count, wide)
+    size_t *rows, *lines;     // where the left factor's rows begin, (count), and those of panels
+    size_t products, vectors; // floats of scratch: products, then vectors or panels
+} pairs;
+
+static pm_status infer_pairs(pm_shapes *s)
+{
+    s->out[0] = (pm_tensor){.type = PM_TYPE_F32,
+                            .rank = 2,
+                            .shape = {s->in[0]->tensor.shape[0], (int64_t)s->in[1]->tensor.count}};
+    return pm_ok();
+}
+
+static pm_status infer_pairs_back(pm_shapes *s)
+{
+    return pm_infer_same(s);
+}
+
+static size_t whole_panels(const pm_task *task, size_t columns)
+{
+    return (columns + task->kernels->panel - 1) / task->kernels->panel * task->kernels->panel;
+}
+
+static pm_status plan_pairs(pm_task *task)
+{
+    const pm_tensor *x = task->in[0], *places = task->in[1];
+    pairs *p = pm_region_alloc(task->region, sizeof *p);
+    if (!p)
+        return pm_fail(PM_NO_MEMORY, "a task");
+    *p = (pairs){.count = (size_t)x->shape[1], .width = (size_t)x->shape[2], .pairs = places->count};
+    p->wide = whole_panels(task, p->count);
+    p->deep = whole_panels(task, p->width);
+    const size_t lines = p->count > p->width ? p->count : p->width;
+    p->there = pm_region_alloc(task->region, p->pairs * sizeof *p->there);
+    p->back = pm_region_alloc(task->region, p->pairs * sizeof *p->back);
+    p->rows = pm_region_alloc(task->region, p->count * sizeof *p->rows);
+    p->lines = pm_region_alloc(task->region, lines * sizeof *p->lines);
+    if (!p->there || !p->back || !p->rows || !p->lines)
+        return pm_fail(PM_NO_MEMORY, "a task");
+    for (size_t k = 0; k < p->pairs; k++) {
+        const size_t place = (size_t)((const int64_t *)places->data)[k];
+        const size_t i = place / p->count, j = place % p->count;
+        p->there[k] = (uint32_t)(i * p->wide + j);
+        p->back[k] = (uint32_t)(j * p->wide + i);
+    }
+    for (size_t i = 0; i < lines; i++)
+        p->lines[i] = i * task->kernels->panel;
+    const bool back = task->node->input_count > 2;
+    for (size_t i = 0; i < p->count; i++)
+        p->rows[i] = i * (back ? p->wide : p->width);
+    p->products = p->count * p->wide;
+    p->vectors = p->count * p->deep > p->width * p->wide ? p->count * p->deep : p->width * p->wide;
+    task->detail = p;
+    task->whole = !task->shared[0];
+    task->scratch_bytes = (p->products + 2 * p->vectors) * sizeof(float);
+    return pm_ok();
+}
+
+// Packs the vectors turned, so that a product with them is one with each other.
+static void pack_turned(const pm_task *task, const pairs *p, const float *x, float *panels)
+{
+    const size_t panel = task->kernels->panel;
+    for (size_t first = 0; first < p->count; first += panel)
+        task->kernels->pack_panel(x + first * p->width, p->count - first < panel ? p->count - first : panel,
+                                  p->width, p->width, panels + first * p->width);
+}
+
+static void run_pairs(const pm_task *task, const pm_call *call)
+{
+    const pairs *p = task->detail;
+    const size_t rows = (size_t)task->in[0]->shape[0] * call->lanes;
+    const float *x = call->in[0];
+    float *y = call->out[0], *products = call->scratch, *panels = products + p->products;
+    for (size_t r = 0; r < rows; r++, x += p->count * p->width, y += p->pairs) {
+        pack_turned(task, p, x, panels);
+        task->kernels->panel_product(&(pm_panel){.rows = p->count,
+                                                 .columns = p->wide,
+                                                 .depth = p->width,
+                                                 .a = x,
+                                                 .a_offsets = p->rows,
+                                                 .b = panels,
+                                                 .b_offsets = p->lines,
+                                                 .b_stride = p->width * task->kernels->panel,
+                                                 .c = products,
+                                                 .c_stride = p->wide});
+        for (size_t k = 0; k < p->pairs; k++)
+            y[k] = products[p->there[k]];
+    }
+}
+
+static pm_status gradient_pairs(pm_gradient *g, const pm_node *node)
+{
+    pm_compose c = pm_compose_open(pm_gradient_program(g), node);
+    const uint32_t inputs[] = {node->inputs[0], node->inputs[1], pm_gradient_of(g, node, 0)};
+    pm_compose_give(&c, g, 0, pm_compose_with(&c, ".PairProductsBack", inputs, 3, NULL, 0));
+    return c.status;
+}
+
+// The vectors as panels of columns: (panel, count, panel's width).
+static void pack_vectors(const pm_task *task, const pairs *p, const float *x, float *panels)
+{
+    const size_t panel = task->kernels->panel;
+    for (size_t first = 0; first < p->width; first += panel) {
+        const size_t columns = p->width - first < panel ? p->width - first : panel;
+        for (size_t i = 0; i < p->count; i++, panels += panel)
+            memcpy(panels, x + i * p->width + first, columns * sizeof *x);
+    }
+}
+
+// What comes back to the products, both ways, times the vectors.
+static void run_pairs_back(const pm_task *task, const pm_call *call)
+{
+    const pairs *p = task->detail;
+    const size_t rows = (size_t)task->in[0]->shape[0] * call->lanes, row = p->count * p->width;
+    const float *x = call->in[0], *dy = call->in[2];
+    float *dx = call->out[0], *products = call->scratch;
+    float *panels = products + p->products, *sums = panels + p->vectors;
+    memset(panels, 0, p->vectors * sizeof *panels);
+    for (size_t r = 0; r < rows; r++, x += row, dx += row, dy += p->pairs) {
+        memset(products, 0, p->products * sizeof *products);
+        for (size_t k = 0; k < p->pairs; k++) {
+            products[p->there[k]] += dy[k];
+            products[p->back[k]] += dy[k];
+        }
+        pack_vectors(task, p, x, panels);
+        task->kernels->panel_product(&(pm_panel){.rows = p->count,
+                                                 .columns = p->deep,
+                                                 .depth = p->count,
+                                                 .a = products,
+                                                 .a_offsets = p->rows,
+                                                 .b = panels,
+                                                 .b_offsets = p->lines,
+                                                 .b_stride = p->count * task->kernels->panel,
+                                                 .c = sums,
+                                                 .c_stride = p->deep});
+        for (size_t i = 0; i < p->count; i++)
+            memcpy(dx + i * p->width, sums + i * p->deep, p->width * sizeof *dx);
+    }
+}
+
+#define ENTRY(op, inputs, infer_it, rule, run_it)                                                            \
+    {                                                                                                        \
+        .domain = PM_DOMAIN, .name = op, .min_inputs = inputs, .max_inputs = inputs, .max_outputs = 1,       \
+        .fixed_inputs = 2, .attributes = NONE, .infer = infer_it, .gradient = rule, .plan = plan_pairs,      \
+        .run = run_it                                                                                        \
+    }
+
+const pm_operator PM_FAMILY_PAIRS[] = {
+    ENTRY("PairProducts", 2, infer_pairs, gradient_pairs, run_pairs),
+    ENTRY("PairProductsBack", 3, infer_pairs_back, NULL, run_pairs_back),
+    {0},
+};
