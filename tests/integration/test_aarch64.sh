@@ -11,7 +11,7 @@ for room in core model; do ln -s "$SOURCE/$room" include/$room; done
 flags=(-std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Wno-format-truncation -ffp-contract=off -Iinclude -I"$SOURCE" -I"$SOURCE/tests/tsan")
 compile() { aarch64-linux-gnu-gcc "${flags[@]}" "$@"; }
 objects=()
-for kernel in element image panel pool probe row; do
+for kernel in block element image norm pairs panel pool probe row; do
     contract=off
     case $kernel in panel | probe) contract=fast ;; esac
     compile -O3 -ffp-contract=$contract -DPM_VARIANT=plain -c "$SOURCE/model/kernel_$kernel.c" -o $kernel.o
