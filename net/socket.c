@@ -259,6 +259,7 @@ static pm_status receive_parts(pm_socket *socket, pm_message *message)
             zmq_msg_close(&part);
             break;
         }
+        HAPPENS_AFTER(socket->net); // the part may be the sender's own memory
         more = zmq_msg_more(&part);
         if (status.code == PM_OK && index == 0)
             status = pm_message_decode(message, zmq_msg_data(&part), zmq_msg_size(&part));
@@ -299,9 +300,7 @@ pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *messag
         if (named.code != PM_OK)
             return named;
     }
-    pm_status status = receive_parts(socket, message);
-    HAPPENS_AFTER(socket->net);
-    return status;
+    return receive_parts(socket, message);
 }
 
 void *pm_socket_handle(const pm_socket *socket)
