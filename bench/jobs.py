@@ -11,7 +11,7 @@ OPTIMIZER
 batch: BATCH
 lanes: 2
 epochs: EPOCHS
-cluster: {servers: 1, workers: 2}
+cluster: {servers: 2, workers: 2}
 checkpoint: {store: STORE, keep: 1}
 """
 IMAGES = """data:

@@ -36,6 +36,7 @@ typedef struct child {
 typedef struct supervisor {
     const char *job_path, *log_level;
     char endpoint[64];
+    char shards[16]; // of a server
     bool resume;
     child *children; // the coordinator first
     int count;
@@ -66,6 +67,10 @@ static void exec_role(const supervisor *s, const child *c)
     argv[n++] = s->endpoint;
     if (coordinator && (s->resume || c->restarts > 0))
         argv[n++] = "--resume";
+    if (!strcmp(c->role, "server")) {
+        argv[n++] = "--shards";
+        argv[n++] = s->shards;
+    }
     argv[n++] = "--log";
     argv[n++] = s->log_level;
     argv[n] = NULL;
@@ -182,6 +187,7 @@ static pm_status make_children(supervisor *s, const pm_job *job)
                  {"checkpoint", 1},
                  {"server", job->cluster.servers},
                  {"worker", job->cluster.workers}};
+    snprintf(s->shards, sizeof s->shards, "%u", job->cluster.shards_per_server);
     s->children = calloc(2 + job->cluster.servers + job->cluster.workers, sizeof *s->children);
     if (!s->children)
         return pm_fail(PM_NO_MEMORY, "a table of processes");
