@@ -1,6 +1,6 @@
 #pragma once
-// exp, tanh and erf without branches, so that the compiler turns them into vectors and every element goes through
-// the same operations wherever it stands.
+// exp, tanh and erf without branches, so that the compiler turns them into vectors and every element goes
+// through the same operations wherever it stands.
 #include <math.h>
 #include <stdint.h>
 #include <string.h>

@@ -75,8 +75,8 @@ extern const pm_operator PM_FAMILY_ELEMENTWISE[], PM_FAMILY_SHAPE[], PM_FAMILY_M
     PM_FAMILY_UNARY[], PM_FAMILY_BINARY[], PM_FAMILY_CAST[], PM_FAMILY_MOVE[], PM_FAMILY_REDUCTIONS[],
     PM_FAMILY_MOVES[], PM_FAMILY_CONV3[], PM_FAMILY_POOL3[], PM_FAMILY_BATCH_MATMUL[], PM_FAMILY_COMPOSED[],
     PM_FAMILY_GATHER[], PM_FAMILY_MAKE[], PM_FAMILY_RECURRENT[], PM_FAMILY_OPTIMIZER[], PM_FAMILY_SORT[],
-    PM_FAMILY_RESIZE[], PM_FAMILY_EINSUM[], PM_FAMILY_BLOCK[], PM_FAMILY_ATTENTION[],
-    PM_FAMILY_ROWS[], PM_FAMILY_PAIRS[];
+    PM_FAMILY_RESIZE[], PM_FAMILY_EINSUM[], PM_FAMILY_BLOCK[], PM_FAMILY_ATTENTION[], PM_FAMILY_ROWS[],
+    PM_FAMILY_PAIRS[];
 
 // Lower Conv and pools that are not plain windows over images (op_conv3.c, op_pool3.c).
 pm_status pm_lower_conv(pm_graph *program, bool training, const pm_node *node, uint32_t *outputs);

@@ -100,3 +100,23 @@ cluster: {servers: $3, workers: $4}
 checkpoint: {store: $2, every_steps: 10, keep: 100}
 YAML
 }
+
+# Runs the job, kills a process of the role in its midst, and holds the weights against those of the undisturbed run.
+survive_kill() { # ROLE JOB STORE CALM_STORE
+    local role=$1 up supervisor victim
+    timeout -k 5 200 "$PARAMILL" up "$2" >"$work/log" 2>&1 &
+    pids+=($!)
+    up=$!
+    for _ in $(seq 300); do
+        [ "$(ls "$3/small/versions" 2>/dev/null | wc -l)" -ge 3 ] && break
+        sleep 0.05
+    done
+    supervisor=$(pgrep -P "$up" -x paramill || true)
+    victim=$(pgrep -P "${supervisor:-$up}" -f "paramill $role" | head -n 1)
+    [ -n "$victim" ] || { cat "$work/log"; fail "no $role to kill"; }
+    kill -9 "$victim"
+    wait "$up" || { cat "$work/log"; fail "the job did not survive the loss of a $role"; }
+    grep -q "event=died child=$role" "$work/log" || { cat "$work/log"; fail "the $role was not missed"; }
+    [ "$(weights "$3")" = "$(weights "$4")" ] || fail "other bits after the loss of a $role"
+    echo "same bits after kill -9 of a $role"
+}
