@@ -74,26 +74,12 @@ bool pm_shard_combine_rows(pm_shard *shard, shard_slice *slice, uint32_t parent)
     return true;
 }
 
-// What a cut or an answer holds is copied before it changes.
-static bool own(pm_shard *shard, pm_buffer **buffer)
-{
-    if (!pm_buffer_is_shared(*buffer))
-        return true;
-    pm_buffer *copy = pm_pool_copy(shard->pool, (*buffer)->data, (*buffer)->size);
-    if (!copy)
-        return false;
-    pm_buffer_unref(buffer);
-    *buffer = copy;
-    return true;
-}
-
 bool pm_shard_update_rows(pm_shard *shard, shard_slice *slice)
 {
     pm_buffer *ids = slice->node_ids[1];
     const size_t count = pm_shard_id_count(ids);
-    bool enough = count == 0 || own(shard, &slice->values);
-    for (uint32_t i = 0; count > 0 && enough && i < slice->moment_count; i++)
-        enough = own(shard, &slice->moments[i]);
+    const bool enough =
+        count == 0 || (pm_shard_own(shard, &slice->values) && pm_shard_own_moments(shard, slice));
     pm_buffer *previous = enough ? pm_pool_take(shard->pool, count * slice->width * sizeof(float)) : NULL;
     if (!previous)
         return false;

@@ -81,6 +81,11 @@ typedef enum shard_arrival {
 pm_status pm_shard_add(pm_shard *shard, shard_slice *slice, uint32_t node, pm_buffer *sum, pm_buffer *ids,
                        shard_arrival *arrival) PM_CHECKED;
 
+// What a cut or an answer holds is copied before it changes: *buffer, the slice's moments. False when out of
+// memory.
+bool pm_shard_own(pm_shard *shard, pm_buffer **buffer);
+bool pm_shard_own_moments(pm_shard *shard, shard_slice *slice);
+
 // --- slices of sparse tables (rows.c)
 
 // How many rows the ids are of; NULL: 0.

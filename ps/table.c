@@ -57,20 +57,24 @@ static bool combine(pm_shard *shard, shard_slice *slice, uint32_t parent)
     return true;
 }
 
-// A moment that a cut holds is copied before it changes.
-static bool own_moments(pm_shard *shard, shard_slice *slice)
+bool pm_shard_own(pm_shard *shard, pm_buffer **buffer)
 {
-    for (uint32_t i = 0; i < slice->moment_count; i++) {
-        pm_buffer *moment = slice->moments[i];
-        if (!pm_buffer_is_shared(moment))
-            continue;
-        pm_buffer *copy = pm_pool_copy(shard->pool, moment->data, moment->size);
-        if (!copy)
-            return false;
-        pm_buffer_unref(&slice->moments[i]);
-        slice->moments[i] = copy;
-    }
+    if (!pm_buffer_is_shared(*buffer))
+        return true;
+    pm_buffer *copy = pm_pool_copy(shard->pool, (*buffer)->data, (*buffer)->size);
+    if (!copy)
+        return false;
+    pm_buffer_unref(buffer);
+    *buffer = copy;
     return true;
+}
+
+bool pm_shard_own_moments(pm_shard *shard, shard_slice *slice)
+{
+    bool enough = true;
+    for (uint32_t i = 0; enough && i < slice->moment_count; i++)
+        enough = pm_shard_own(shard, &slice->moments[i]);
+    return enough;
 }
 
 // The buffer of the clock before last serves again unless somebody still reads it.
@@ -146,7 +150,7 @@ static bool update(pm_shard *shard, shard_slice *slice)
     }
     if (slice->width)
         return update_rows(shard, slice);
-    if (!own_moments(shard, slice))
+    if (!pm_shard_own_moments(shard, slice))
         return false;
     pm_buffer *next = next_values(shard, slice);
     if (!next)

@@ -104,19 +104,19 @@ void pm_exchange_bind(pm_exchange *exchange, uint32_t table, float *values)
     exchange->installed[table] = NO_CLOCK;
 }
 
-static void post_pull(pm_exchange *x, const piece *p)
+void pm_exchange_post_pull(pm_exchange *x, const piece *p, const inquiry *asked, pm_buffer *ids)
 {
     Paramill__Pull *pull = pm_proto_new(&paramill__pull__descriptor);
     if (pull) {
         pull->table = p->place->table;
         pull->slice = p->place->slice;
-        pull->clock = p->ask.clock;
+        pull->clock = asked->clock;
         pull->placement = x->placement_version;
     }
-    Paramill__Header *header = pm_header_create(p->ask.request, x->epoch, PARAMILL__HEADER__BODY_PULL, pull);
+    Paramill__Header *header = pm_header_create(asked->request, x->epoch, PARAMILL__HEADER__BODY_PULL, pull);
     if (header)
         header->deadline_ms = x->request_ms;
-    pm_outbox_post(&x->outbox, p->place->shard, NULL, header, NULL, 0);
+    pm_outbox_post(&x->outbox, p->place->shard, NULL, header, &ids, ids ? 1 : 0);
 }
 
 static void post_push(pm_exchange *x, const piece *p, const push *s)
@@ -220,7 +220,7 @@ pm_status pm_exchange_begin(pm_exchange *exchange, const Paramill__Directive *di
         if (p->width)
             continue; // its rows are pulled when they are known
         pm_exchange_ask(exchange, p, &p->ask, clock, now_ms);
-        post_pull(exchange, p);
+        pm_exchange_post_pull(exchange, p, &p->ask, NULL);
     }
     return status;
 }
@@ -419,11 +419,11 @@ static pm_status overdue(const pm_exchange *x, const piece *p, const inquiry *ab
 static void ask_again(pm_exchange *x, const piece *p, const inquiry *about)
 {
     if (about == &p->pull)
-        pm_exchange_post_rows(x, p);
+        pm_exchange_post_pull(x, p, &p->pull, p->ids);
     for (uint32_t k = 0; about == &p->ask && k < p->push_count; k++)
         post_push(x, p, &p->pushes[k]);
     if (about == &p->ask && p->push_count == 0)
-        post_pull(x, p);
+        pm_exchange_post_pull(x, p, &p->ask, NULL);
 }
 
 static pm_status look_after(pm_exchange *x, piece *p, inquiry *about, int64_t now_ms)

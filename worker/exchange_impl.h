@@ -67,6 +67,9 @@ struct pm_exchange {
 void pm_exchange_ask(pm_exchange *exchange, const piece *p, inquiry *about, uint64_t clock, int64_t now_ms);
 void pm_exchange_close(pm_exchange *exchange, inquiry *about);
 
+// Sends the pull that was asked; of rows where ids are given.
+void pm_exchange_post_pull(pm_exchange *exchange, const piece *p, const inquiry *asked, pm_buffer *ids);
+
 // What the piece's pushes or pull asked for is here.
 void pm_exchange_answered(pm_exchange *exchange, piece *p);
 
@@ -81,9 +84,6 @@ pm_status pm_exchange_push_piece(pm_exchange *exchange, piece *p, pm_block block
 pm_status pm_exchange_check_push(const piece *p, pm_block block, uint64_t clock, bool *wanted) PM_CHECKED;
 
 // --- exchange_rows.c
-
-// Pulls the rows of the piece's open pull.
-void pm_exchange_post_rows(pm_exchange *exchange, const piece *p);
 
 // An answer about a sparse slice.
 pm_status pm_exchange_take_answer(pm_exchange *exchange, piece *p, uint32_t shard,

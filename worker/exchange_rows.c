@@ -34,21 +34,6 @@ static pm_buffer *local_ids(pm_exchange *x, const piece *p, const uint32_t *ids,
     return local;
 }
 
-void pm_exchange_post_rows(pm_exchange *x, const piece *p)
-{
-    Paramill__Pull *pull = pm_proto_new(&paramill__pull__descriptor);
-    if (pull) {
-        pull->table = p->place->table;
-        pull->slice = p->place->slice;
-        pull->clock = p->pull.clock;
-        pull->placement = x->placement_version;
-    }
-    Paramill__Header *header = pm_header_create(p->pull.request, x->epoch, PARAMILL__HEADER__BODY_PULL, pull);
-    if (header)
-        header->deadline_ms = x->request_ms;
-    pm_outbox_post(&x->outbox, p->place->shard, NULL, header, &p->ids, p->ids ? 1 : 0);
-}
-
 static pm_status want_piece(pm_exchange *x, piece *p, uint64_t clock, const uint32_t *ids, size_t count,
                             int64_t now_ms)
 {
@@ -64,7 +49,7 @@ static pm_status want_piece(pm_exchange *x, piece *p, uint64_t clock, const uint
     if (ids && !p->ids)
         return pm_fail(PM_NO_MEMORY, "ids of table %u", p->place->table);
     pm_exchange_ask(x, p, &p->pull, clock, now_ms);
-    pm_exchange_post_rows(x, p);
+    pm_exchange_post_pull(x, p, &p->pull, p->ids);
     return pm_ok();
 }
 
