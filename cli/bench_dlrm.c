@@ -8,9 +8,6 @@
 #include "ps/optimizer.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,14 +16,12 @@ enum {
     BATCH = 2048,
     BATCHES = 16,
     STEPS = 4,
-    SPINS = 4096,
     NUMBERS = 13,
     TABLES = 26,
     VOCABULARY = 100000,
     WIDTH = 16,
     FEATURES = NUMBERS + TABLES,
-    AHEAD = 8,
-    THREADS_MAX = 64
+    AHEAD = 8
 };
 
 #define SKEW 1.05 // Zipf's: the k-th row is asked for as often as k to the power of -SKEW
@@ -49,17 +44,9 @@ struct fleet {
     uint32_t threads;
     member *members;
     float **values[2], **moments; // (params); of tables the first alone
-    uint64_t step;                // of the next run
-    atomic_uint arrived;          // at barriers, ever
+    uint64_t step;                // that runs, or the next
+    pm_threads *crew;
 };
-
-static void meet(fleet *f, unsigned round)
-{
-    atomic_fetch_add(&f->arrived, 1);
-    for (unsigned spins = 0; atomic_load(&f->arrived) < round * f->threads; spins++)
-        if (spins > SPINS)
-            sched_yield();
-}
 
 static bool is_table(const fleet *f, size_t param)
 {
@@ -147,40 +134,33 @@ static void fill(const fleet *f, const member *m, uint64_t step)
                    pm_graph_param(f->graph, p)->count * sizeof(float));
 }
 
-static void *run_member(void *ctx)
+static void run_plan(void *ctx, uint32_t index)
 {
-    member *m = ctx;
-    fleet *f = m->fleet;
+    fleet *f = ctx;
+    member *m = &f->members[index];
     const pm_step_hooks hooks = {.before_param = before_param, .ctx = m};
-    for (unsigned i = 0; i < STEPS; i++) {
-        pm_step step = {
-            .seed = 1, .step = f->step + i, .first_lane = m->index, .lane_count = 1, .hooks = &hooks};
-        fill(f, m, step.step);
-        if (m->status.code == PM_OK)
-            m->status = pm_plan_step(m->plan, &step);
-        meet(f, 2 * i + 1);
-        update(f, m, step.step);
-        meet(f, 2 * i + 2);
-    }
-    return NULL;
+    pm_step step = {.seed = 1, .step = f->step, .first_lane = index, .lane_count = 1, .hooks = &hooks};
+    fill(f, m, f->step);
+    m->status = pm_plan_step(m->plan, &step);
 }
 
-// STEPS steps of all threads; the first member is the caller.
+static void run_update(void *ctx, uint32_t index)
+{
+    fleet *f = ctx;
+    update(f, &f->members[index], f->step);
+}
+
+// STEPS steps of all threads.
 static pm_status run_steps(void *ctx)
 {
     fleet *f = ctx;
-    pthread_t ids[THREADS_MAX];
-    atomic_store(&f->arrived, 0);
-    for (uint32_t i = 1; i < f->threads; i++)
-        if (pthread_create(&ids[i], NULL, run_member, &f->members[i]) != 0)
-            abort(); // the others would wait for it for ever
-    run_member(&f->members[0]);
-    for (uint32_t i = 1; i < f->threads; i++)
-        pthread_join(ids[i], NULL);
-    f->step += STEPS;
-    for (uint32_t i = 0; i < f->threads; i++)
-        if (f->members[i].status.code != PM_OK)
-            return f->members[i].status;
+    for (unsigned i = 0; i < STEPS; i++, f->step++) {
+        pm_threads_run(f->crew, run_plan, f);
+        for (uint32_t t = 0; t < f->threads; t++)
+            if (f->members[t].status.code != PM_OK)
+                return f->members[t].status;
+        pm_threads_run(f->crew, run_update, f);
+    }
     return pm_ok();
 }
 
@@ -304,6 +284,7 @@ static pm_status make_values(fleet *f)
 
 static void release(fleet *f)
 {
+    pm_threads_destroy(&f->crew);
     float **lists[] = {f->values[0], f->values[1], f->moments};
     for (uint32_t i = 0; f->members && i < f->threads; i++) {
         member *m = &f->members[i];
@@ -330,6 +311,8 @@ static pm_status train(const pm_bench *bench, const pm_graph *graph, pm_optimize
     pm_status status = f.members && shares ? make_values(&f) : pm_fail(PM_NO_MEMORY, "a DLRM");
     for (uint32_t i = 0; i < threads && status.code == PM_OK; i++)
         status = make_member(&f, i, shares);
+    if (status.code == PM_OK)
+        status = pm_threads_create(&f.crew, threads);
     if (status.code == PM_OK)
         status = pm_bench_median(bench, run_steps, &f, &seconds);
     const double rows = STEPS * BATCH / seconds, rate = rows * operations();

@@ -4,14 +4,11 @@
 #include "model/plan.h"
 #include "ps/optimizer.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEPS = 4, SPINS = 4096 };
+enum { STEPS = 4 };
 
 typedef struct fleet {
     const pm_bench_model *model;
@@ -20,29 +17,16 @@ typedef struct fleet {
     pm_plan **plans;                 // (threads): a lane each
     float **values[2];               // (params), of an even and of an odd step
     float **moments[PM_MOMENTS_MAX]; // (params)
-    uint64_t step;                   // of the next run
-    atomic_uint arrived;             // at barriers, ever
-    pm_status *statuses;             // (threads)
+    uint64_t step;                   // that runs, or the next
+    pm_threads *crew;
+    pm_status *statuses; // (threads)
 } fleet;
 
-typedef struct member {
-    fleet *fleet;
-    uint32_t index;
-} member;
-
-// Waits until all threads are here for the round-th time. They are at most microseconds apart, where the core
-// is theirs.
-static void meet(fleet *f, unsigned round)
+// A thread's part of every parameter: gradients added along the tree, then the update.
+static void update(void *ctx, uint32_t index)
 {
-    atomic_fetch_add(&f->arrived, 1);
-    for (unsigned spins = 0; atomic_load(&f->arrived) < round * f->threads; spins++)
-        if (spins > SPINS)
-            sched_yield();
-}
-
-// The member's part of every parameter: gradients added along the tree, then the update.
-static void update(fleet *f, uint32_t index, uint64_t step)
-{
+    fleet *f = ctx;
+    const uint64_t step = f->step;
     const pm_job_optimizer *optimizer = &f->model->optimizer;
     for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++) {
         const size_t count = pm_graph_param(f->model->graph, p)->count, first = count * index / f->threads,
@@ -64,46 +48,28 @@ static void update(fleet *f, uint32_t index, uint64_t step)
     }
 }
 
-static void *run_member(void *ctx)
+static void run_plan(void *ctx, uint32_t index)
 {
-    const member *m = ctx;
-    fleet *f = m->fleet;
-    pm_plan *plan = f->plans[m->index];
-    pm_status status = pm_ok();
-    for (unsigned i = 0; i < STEPS; i++) {
-        pm_step step = {.seed = 1, .step = f->step + i, .first_lane = m->index, .lane_count = 1};
-        for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++)
-            memcpy(pm_plan_param(plan, p), f->values[step.step % 2][p],
-                   pm_graph_param(f->model->graph, p)->count * sizeof(float));
-        if (status.code == PM_OK)
-            status = pm_plan_step(plan, &step);
-        meet(f, 2 * i + 1);
-        update(f, m->index, step.step);
-        meet(f, 2 * i + 2);
-    }
-    f->statuses[m->index] = status;
-    return NULL;
+    fleet *f = ctx;
+    pm_plan *plan = f->plans[index];
+    pm_step step = {.seed = 1, .step = f->step, .first_lane = index, .lane_count = 1};
+    for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++)
+        memcpy(pm_plan_param(plan, p), f->values[f->step % 2][p],
+               pm_graph_param(f->model->graph, p)->count * sizeof(float));
+    f->statuses[index] = pm_plan_step(plan, &step);
 }
 
-// STEPS steps of all threads; the first member is the caller.
+// STEPS steps of all threads.
 static pm_status run_steps(void *ctx)
 {
     fleet *f = ctx;
-    member members[64];
-    pthread_t ids[64];
-    atomic_store(&f->arrived, 0);
-    for (uint32_t i = 0; i < f->threads; i++) {
-        members[i] = (member){f, i};
-        if (i > 0 && pthread_create(&ids[i], NULL, run_member, &members[i]) != 0)
-            abort(); // the others would wait for it for ever
+    for (unsigned i = 0; i < STEPS; i++, f->step++) {
+        pm_threads_run(f->crew, run_plan, f);
+        for (uint32_t t = 0; t < f->threads; t++)
+            if (f->statuses[t].code != PM_OK)
+                return f->statuses[t];
+        pm_threads_run(f->crew, update, f);
     }
-    run_member(&members[0]);
-    for (uint32_t i = 1; i < f->threads; i++)
-        pthread_join(ids[i], NULL);
-    f->step += STEPS;
-    for (uint32_t i = 0; i < f->threads; i++)
-        if (f->statuses[i].code != PM_OK)
-            return f->statuses[i];
     return pm_ok();
 }
 
@@ -145,6 +111,7 @@ static pm_status make_values(fleet *f)
 
 static void release(fleet *f)
 {
+    pm_threads_destroy(&f->crew);
     for (uint32_t i = 0; f->plans && i < f->threads; i++)
         pm_plan_destroy(&f->plans[i]);
     for (size_t p = 0; p < pm_graph_param_count(f->model->graph); p++)
@@ -176,6 +143,8 @@ static pm_status measure(const pm_bench *bench, const pm_bench_model *model, uin
     pm_status status = pm_fail(PM_NO_MEMORY, "training of %zu parameters", params);
     if (f.plans && f.values[0] && f.values[1] && f.moments[0] && f.moments[1] && f.statuses)
         status = make_values(&f);
+    if (status.code == PM_OK)
+        status = pm_threads_create(&f.crew, threads);
     for (uint32_t i = 0; i < threads && status.code == PM_OK; i++)
         status = fill_plan(&f, i);
     if (status.code == PM_OK)
