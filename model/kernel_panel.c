@@ -76,7 +76,7 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
         a[r] = (const float *)p->a + p->a_offsets[r];
         pairs[r] = (const uint16_t *)p->a + p->a_offsets[r];
         __builtin_prefetch(c + r * stride, 1); // it is written long after
-        __builtin_prefetch(c + r * stride + VECTOR, 1);
+        __builtin_prefetch(c + r * stride + (vectors - 1) * VECTOR, 1);
 #pragma GCC unroll 4
         for (size_t v = 0; v < vectors; v++)
             sums[v][r] = p->accumulate ? *(const vector *)(c + r * stride + v * VECTOR) : (vector){0};
@@ -118,6 +118,7 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
     }
 #define TILES(rows)                                                                                          \
     TILE(tile_##rows, rows, 2, PLAIN)                                                                        \
+    TILE(narrow_##rows, rows, 1, PLAIN)                                                                      \
     TILE(stepped_##rows, rows, 2, STEPPED) TILE(pairs_##rows, rows, 2, PAIRS)
 TILES(1)
 TILES(2)
@@ -148,7 +149,9 @@ static void run_tile(size_t rows, const pm_panel *p)
 {
     static void (*const tiles[][ROWS])(const pm_panel *p) = {
         [PLAIN] = ALL_TILES(tile_), [STEPPED] = ALL_TILES(stepped_), [PAIRS] = ALL_TILES(pairs_)};
-    tiles[p->pairs ? PAIRS : p->a_steps ? STEPPED : PLAIN][rows - 1](p);
+    static void (*const narrow[ROWS])(const pm_panel *p) = ALL_TILES(narrow_);
+    const kind how = p->pairs ? PAIRS : p->a_steps ? STEPPED : PLAIN;
+    (how == PLAIN && p->columns <= VECTOR ? narrow : tiles[how])[rows - 1](p);
 }
 
 // Rows in tiles of nearly the same number: a tile of few rows waits for its own sums.

@@ -12,8 +12,9 @@
 // chunk rounds its operands anew, so it is larger, as it is where there is one lane and so no tree.
 enum { CHUNK = 1 << 16, CHUNK_ROWS = 64, PAIRS_CHUNK = 1 << 18 };
 
-// In training products narrower than this part of a panel are left to BLIS.
-enum { NARROW = 4 };
+// A product with A turned over, as a weight's gradient is, turns this much of its depth at a time; one that
+// is smaller or has less work than this is left to BLIS.
+enum { TURNED_DEPTH = 512, TURNED_LEAST = 64, TURNED_WORK = 1 << 22 };
 
 static const pm_attribute_spec GEMM[] = {{"alpha", PM_ATTRIBUTE_FLOAT},
                                          {"beta", PM_ATTRIBUTE_FLOAT},
@@ -30,6 +31,7 @@ typedef struct gemm {
     size_t m, n, k;
     addend c;
     bool panels;         // packed panels instead of BLIS
+    bool turned;         // the same, with A turned over
     bool ends_with_row;  // panels that add C, a row, at the end of each sum
     bool relu;           // over y
     bool ends_with_relu; // by panels, at the end of each sum
@@ -107,7 +109,9 @@ static pm_status plan_gemm(pm_task *task)
     const size_t most = task->pairs || task->max_lanes == 1 ? PAIRS_CHUNK : CHUNK;
     const size_t chunk = p->n < most / CHUNK_ROWS ? most / (p->n ? p->n : 1) : CHUNK_ROWS;
     task->part = (chunk < p->m ? chunk : p->m) * p->n;
-    p->panels = task->whole && !task->pairs && (!task->training || p->n >= task->kernels->panel / NARROW);
+    p->panels = task->whole && !task->pairs;
+    p->turned = p->transpose_a && !p->transpose_b && !task->pairs && p->m >= TURNED_LEAST &&
+                p->n >= TURNED_LEAST && p->m * p->n * p->k >= TURNED_WORK;
     p->relu = flag(task->node, "relu");
     const bool ends = (p->panels || task->pairs) && p->k > 0 && p->alpha == 1;
     p->ends_with_row = ends && p->c == ADDEND_ROW && p->beta == 1;
@@ -118,6 +122,11 @@ static pm_status plan_gemm(pm_task *task)
                                                      : chunk < p->m ? chunk
                                                                     : p->m,
                                                      p->n, p->k);
+    if (p->turned) {
+        const size_t rows = task->part / p->n, depth = p->k < TURNED_DEPTH ? p->k : TURNED_DEPTH;
+        task->scratch_bytes = depth * (rows + panel_count(task, p) * task->kernels->panel) * sizeof(float) +
+                              (depth + rows) * sizeof(size_t);
+    }
     if (!p->panels)
         return pm_ok();
     const size_t panel_bytes = p->k * task->kernels->panel * sizeof(float);
@@ -127,15 +136,17 @@ static pm_status plan_gemm(pm_task *task)
     return pm_ok();
 }
 
-static void pack_panel(const pm_task *task, const gemm *p, const float *b, size_t panel, float *packed)
+// depth rows of one panel's columns of B.
+static void pack_panel(const pm_task *task, const gemm *p, const float *b, size_t depth, size_t panel,
+                       float *packed)
 {
     const size_t width = task->kernels->panel, first = panel * width;
     const size_t columns = p->n - first < width ? p->n - first : width;
     if (p->transpose_b) {
-        task->kernels->pack_panel(b + first * p->k, columns, p->k, p->k, packed);
+        task->kernels->pack_panel(b + first * p->k, columns, depth, p->k, packed);
         return;
     }
-    for (size_t k = 0; k < p->k; k++, packed += width) {
+    for (size_t k = 0; k < depth; k++, packed += width) {
         memcpy(packed, b + k * p->n + first, columns * sizeof *packed);
         memset(packed + columns, 0, (width - columns) * sizeof *packed);
     }
@@ -145,7 +156,7 @@ static void pack_gemm(const pm_task *task, const pm_call *call, float *packed)
 {
     const gemm *p = task->detail;
     for (size_t panel = 0; panel < panel_count(task, p); panel++)
-        pack_panel(task, p, call->in[1], panel, packed + panel * p->k * task->kernels->panel);
+        pack_panel(task, p, call->in[1], p->k, panel, packed + panel * p->k * task->kernels->panel);
 }
 
 // Requests are often of few rows, where packing the weights dominates: prepared, they are packed already. One
@@ -179,10 +190,44 @@ static void run_panels(const pm_task *task, const pm_call *call, size_t rows)
     product.b = scratch;
     for (size_t panel = 0, first = 0; first < p->n; panel++, first += width) {
         product.columns = p->n - first < width ? p->n - first : width;
-        pack_panel(task, p, call->in[1], panel, scratch);
+        pack_panel(task, p, call->in[1], p->k, panel, scratch);
         task->kernels->panel_product(&product);
         product.c += width;
         product.bias = product.bias ? product.bias + width : NULL;
+    }
+}
+
+// rows of y, from A's columns. The depth is cut, so that what is turned stays in cache; that changes no sum's
+// order.
+static void run_turned(const pm_task *task, const gemm *p, const float *a, const float *b, size_t rows,
+                       float *y, float *scratch)
+{
+    const size_t width = task->kernels->panel, most = p->k < TURNED_DEPTH ? p->k : TURNED_DEPTH;
+    float *packed = scratch + rows * most;
+    size_t *b_offsets = (size_t *)(void *)(packed + panel_count(task, p) * width * most),
+           *a_offsets = b_offsets + most;
+    for (size_t k = 0; k < most; k++)
+        b_offsets[k] = k * width;
+    for (size_t k = 0; k < p->k; k += most) {
+        const size_t depth = p->k - k < most ? p->k - k : most;
+        task->kernels->transpose(a + k * p->m, depth, rows, p->m, scratch, depth);
+        for (size_t r = 0; r < rows; r++)
+            a_offsets[r] = r * depth;
+        for (size_t d = 0; d < depth; d++)
+            for (size_t first = 0; first < p->n; first += width)
+                memcpy(packed + first * depth + d * width, b + (k + d) * p->n + first,
+                       (p->n - first < width ? p->n - first : width) * sizeof *packed);
+        task->kernels->panel_product(&(pm_panel){.rows = rows,
+                                                 .columns = p->n,
+                                                 .depth = depth,
+                                                 .a = scratch,
+                                                 .a_offsets = a_offsets,
+                                                 .b = packed,
+                                                 .b_offsets = b_offsets,
+                                                 .b_stride = depth * width,
+                                                 .c = y,
+                                                 .c_stride = p->n,
+                                                 .accumulate = k > 0});
     }
 }
 
@@ -240,6 +285,8 @@ static void run_gemm(const pm_task *task, const pm_call *call)
         memset(y, 0, rows * p->n * sizeof *y);
     else if (p->panels)
         run_panels(task, call, rows);
+    else if (p->turned)
+        run_turned(task, p, product.a, product.b, rows, y, call->scratch);
     else if (task->pairs)
         pm_product_pairs(task->kernels, &product, p->ends_with_row ? call->in[2] : NULL, p->ends_with_relu,
                          call->scratch);

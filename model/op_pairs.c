@@ -10,10 +10,11 @@ static const pm_attribute_spec NONE[] = {{0}};
 
 typedef struct pairs {
     size_t count, width;      // of a row's vectors
-    size_t wide, deep;        // count and width as whole panels
+    size_t wide;              // count as whole panels
+    bool in_place;            // the vectors are panels where they lie
     size_t pairs;             // of a row
     uint32_t *there, *back;   // (pairs): places of i * j and of j * i among the products (count, wide)
-    size_t *rows, *lines;     // where the left factor's rows begin, (count), and those of panels
+    size_t *rows, *lines;     // where the left factor's rows begin, (count), and the right factor's lines
     size_t products, vectors; // floats of scratch: products, then vectors or panels
 } pairs;
 
@@ -43,7 +44,7 @@ static pm_status plan_pairs(pm_task *task)
         return pm_fail(PM_NO_MEMORY, "a task");
     *p = (pairs){.count = (size_t)x->shape[1], .width = (size_t)x->shape[2], .pairs = places->count};
     p->wide = whole_panels(task, p->count);
-    p->deep = whole_panels(task, p->width);
+    p->in_place = p->width % (task->kernels->panel / 2) == 0;
     const size_t lines = p->count > p->width ? p->count : p->width;
     p->there = pm_region_alloc(task->region, p->pairs * sizeof *p->there);
     p->back = pm_region_alloc(task->region, p->pairs * sizeof *p->back);
@@ -57,16 +58,16 @@ static pm_status plan_pairs(pm_task *task)
         p->there[k] = (uint32_t)(i * p->wide + j);
         p->back[k] = (uint32_t)(j * p->wide + i);
     }
-    for (size_t i = 0; i < lines; i++)
-        p->lines[i] = i * task->kernels->panel;
     const bool back = task->node->input_count > 2;
+    for (size_t i = 0; i < lines; i++)
+        p->lines[i] = i * (back && p->in_place ? p->width : task->kernels->panel);
     for (size_t i = 0; i < p->count; i++)
         p->rows[i] = i * (back ? p->wide : p->width);
     p->products = p->count * p->wide;
-    p->vectors = p->count * p->deep > p->width * p->wide ? p->count * p->deep : p->width * p->wide;
+    p->vectors = back ? p->count * whole_panels(task, p->width) : p->width * p->wide;
     task->detail = p;
     task->whole = !task->shared[0];
-    task->scratch_bytes = (p->products + 2 * p->vectors) * sizeof(float);
+    task->scratch_bytes = (p->products + p->vectors) * sizeof(float);
     return pm_ok();
 }
 
@@ -126,9 +127,10 @@ static void run_pairs_back(const pm_task *task, const pm_call *call)
 {
     const pairs *p = task->detail;
     const size_t rows = (size_t)task->in[0]->shape[0] * call->lanes, row = p->count * p->width;
+    const size_t panel = task->kernels->panel;
     const float *x = call->in[0], *dy = call->in[2];
     float *dx = call->out[0], *products = call->scratch;
-    float *panels = products + p->products, *sums = panels + p->vectors;
+    float *panels = products + p->products;
     memset(panels, 0, p->vectors * sizeof *panels);
     for (size_t r = 0; r < rows; r++, x += row, dx += row, dy += p->pairs) {
         memset(products, 0, p->products * sizeof *products);
@@ -136,19 +138,18 @@ static void run_pairs_back(const pm_task *task, const pm_call *call)
             products[p->there[k]] += dy[k];
             products[p->back[k]] += dy[k];
         }
-        pack_vectors(task, p, x, panels);
+        if (!p->in_place)
+            pack_vectors(task, p, x, panels);
         task->kernels->panel_product(&(pm_panel){.rows = p->count,
-                                                 .columns = p->deep,
+                                                 .columns = p->width,
                                                  .depth = p->count,
                                                  .a = products,
                                                  .a_offsets = p->rows,
-                                                 .b = panels,
+                                                 .b = p->in_place ? x : panels,
                                                  .b_offsets = p->lines,
-                                                 .b_stride = p->count * task->kernels->panel,
-                                                 .c = sums,
-                                                 .c_stride = p->deep});
-        for (size_t i = 0; i < p->count; i++)
-            memcpy(dx + i * p->width, sums + i * p->deep, p->width * sizeof *dx);
+                                                 .b_stride = p->in_place ? panel : p->count * panel,
+                                                 .c = dx,
+                                                 .c_stride = p->width});
     }
 }
 
