@@ -14,7 +14,7 @@ enum { CHUNK = 1 << 16, CHUNK_ROWS = 64, PAIRS_CHUNK = 1 << 18 };
 
 // A product with A turned over, as a weight's gradient is, turns this much of its depth at a time; one that
 // is smaller or has less work than this is left to BLIS.
-enum { TURNED_DEPTH = 512, TURNED_LEAST = 64, TURNED_WORK = 1 << 22 };
+enum { TURNED_DEPTH = 512, TURNED_LEAST = 8, TURNED_WORK = 1 << 22 };
 
 static const pm_attribute_spec GEMM[] = {{"alpha", PM_ATTRIBUTE_FLOAT},
                                          {"beta", PM_ATTRIBUTE_FLOAT},

@@ -12,6 +12,7 @@ typedef struct pairs {
     size_t count, width;      // of a row's vectors
     size_t wide;              // count as whole panels
     bool in_place;            // the vectors are panels where they lie
+    bool once;                // no place is there or back twice
     size_t pairs;             // of a row
     uint32_t *there, *back;   // (pairs): places of i * j and of j * i among the products (count, wide)
     size_t *rows, *lines;     // where the left factor's rows begin, (count), and the right factor's lines
@@ -50,13 +51,17 @@ static pm_status plan_pairs(pm_task *task)
     p->back = pm_region_alloc(task->region, p->pairs * sizeof *p->back);
     p->rows = pm_region_alloc(task->region, p->count * sizeof *p->rows);
     p->lines = pm_region_alloc(task->region, lines * sizeof *p->lines);
-    if (!p->there || !p->back || !p->rows || !p->lines)
+    bool *taken = pm_region_alloc(task->region, p->count * p->wide * sizeof *taken);
+    if (!p->there || !p->back || !p->rows || !p->lines || !taken)
         return pm_fail(PM_NO_MEMORY, "a task");
+    p->once = true;
     for (size_t k = 0; k < p->pairs; k++) {
         const size_t place = (size_t)((const int64_t *)places->data)[k];
         const size_t i = place / p->count, j = place % p->count;
         p->there[k] = (uint32_t)(i * p->wide + j);
         p->back[k] = (uint32_t)(j * p->wide + i);
+        p->once = p->once && i != j && !taken[p->there[k]];
+        taken[p->there[k]] = taken[p->back[k]] = true;
     }
     const bool back = task->node->input_count > 2;
     for (size_t i = 0; i < lines; i++)
@@ -71,13 +76,14 @@ static pm_status plan_pairs(pm_task *task)
     return pm_ok();
 }
 
-// Packs the vectors turned, so that a product with them is one with each other.
+// Packs the vectors turned, so that a product with them is one with each other. Columns beyond them are not
+// picked.
 static void pack_turned(const pm_task *task, const pairs *p, const float *x, float *panels)
 {
     const size_t panel = task->kernels->panel;
     for (size_t first = 0; first < p->count; first += panel)
-        task->kernels->pack_panel(x + first * p->width, p->count - first < panel ? p->count - first : panel,
-                                  p->width, p->width, panels + first * p->width);
+        task->kernels->transpose(x + first * p->width, p->count - first < panel ? p->count - first : panel,
+                                 p->width, p->width, panels + first * p->width, panel);
 }
 
 static void run_pairs(const pm_task *task, const pm_call *call)
@@ -122,7 +128,21 @@ static void pack_vectors(const pm_task *task, const pairs *p, const float *x, fl
     }
 }
 
-// What comes back to the products, both ways, times the vectors.
+// What comes back to the products, both ways; zero where no pair is.
+static void spread(const pairs *p, const float *dy, float *products)
+{
+    for (size_t k = 0; p->once && k < p->pairs; k++)
+        products[p->there[k]] = products[p->back[k]] = dy[k];
+    if (p->once)
+        return;
+    memset(products, 0, p->products * sizeof *products);
+    for (size_t k = 0; k < p->pairs; k++) {
+        products[p->there[k]] += dy[k];
+        products[p->back[k]] += dy[k];
+    }
+}
+
+// That times the vectors.
 static void run_pairs_back(const pm_task *task, const pm_call *call)
 {
     const pairs *p = task->detail;
@@ -131,13 +151,9 @@ static void run_pairs_back(const pm_task *task, const pm_call *call)
     const float *x = call->in[0], *dy = call->in[2];
     float *dx = call->out[0], *products = call->scratch;
     float *panels = products + p->products;
-    memset(panels, 0, p->vectors * sizeof *panels);
+    memset(products, 0, (p->products + p->vectors) * sizeof *products);
     for (size_t r = 0; r < rows; r++, x += row, dx += row, dy += p->pairs) {
-        memset(products, 0, p->products * sizeof *products);
-        for (size_t k = 0; k < p->pairs; k++) {
-            products[p->there[k]] += dy[k];
-            products[p->back[k]] += dy[k];
-        }
+        spread(p, dy, products);
         if (!p->in_place)
             pack_vectors(task, p, x, panels);
         task->kernels->panel_product(&(pm_panel){.rows = p->count,
