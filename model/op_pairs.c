@@ -1,6 +1,6 @@
 // Products of chosen pairs of a row's vectors (model/program_fuse_pairs.h): (rows, count, width) to (rows,
-// pairs). A row at a time: all products of its vectors with each other fit the nearest cache, and the pairs
-// are picked there.
+// pairs). A row at a time: the products of its vectors with those before them fit the nearest cache, and the
+// pairs are picked there, the later vector first.
 #include "model/compose.h"
 #include "model/task.h"
 
@@ -57,7 +57,8 @@ static pm_status plan_pairs(pm_task *task)
     p->once = true;
     for (size_t k = 0; k < p->pairs; k++) {
         const size_t place = (size_t)((const int64_t *)places->data)[k];
-        const size_t i = place / p->count, j = place % p->count;
+        const size_t one = place / p->count, other = place % p->count;
+        const size_t i = one > other ? one : other, j = one > other ? other : one;
         p->there[k] = (uint32_t)(i * p->wide + j);
         p->back[k] = (uint32_t)(j * p->wide + i);
         p->once = p->once && i != j && !taken[p->there[k]];
@@ -86,6 +87,24 @@ static void pack_turned(const pm_task *task, const pairs *p, const float *x, flo
                                  p->width, p->width, panels + first * p->width, panel);
 }
 
+// The products of each vector with those before it; of a few vectors at a time, as half a panel is wide.
+static void multiply(const pm_task *task, const pairs *p, const float *x, const float *panels,
+                     float *products)
+{
+    const size_t half = task->kernels->panel / 2;
+    for (size_t first = 0; first < p->count; first += half)
+        task->kernels->panel_product(&(pm_panel){.rows = p->count - first < half ? p->count - first : half,
+                                                 .columns = first + half,
+                                                 .depth = p->width,
+                                                 .a = x,
+                                                 .a_offsets = p->rows + first,
+                                                 .b = panels,
+                                                 .b_offsets = p->lines,
+                                                 .b_stride = p->width * task->kernels->panel,
+                                                 .c = products + first * p->wide,
+                                                 .c_stride = p->wide});
+}
+
 static void run_pairs(const pm_task *task, const pm_call *call)
 {
     const pairs *p = task->detail;
@@ -94,16 +113,7 @@ static void run_pairs(const pm_task *task, const pm_call *call)
     float *y = call->out[0], *products = call->scratch, *panels = products + p->products;
     for (size_t r = 0; r < rows; r++, x += p->count * p->width, y += p->pairs) {
         pack_turned(task, p, x, panels);
-        task->kernels->panel_product(&(pm_panel){.rows = p->count,
-                                                 .columns = p->wide,
-                                                 .depth = p->width,
-                                                 .a = x,
-                                                 .a_offsets = p->rows,
-                                                 .b = panels,
-                                                 .b_offsets = p->lines,
-                                                 .b_stride = p->width * task->kernels->panel,
-                                                 .c = products,
-                                                 .c_stride = p->wide});
+        multiply(task, p, x, panels, products);
         for (size_t k = 0; k < p->pairs; k++)
             y[k] = products[p->there[k]];
     }
