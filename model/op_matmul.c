@@ -1,4 +1,5 @@
 // Gemm: y (m, n) = alpha * op(A) (m, k) * op(B) (k, n) + beta * C, C broadcast to y.
+#include "core/arena.h"
 #include "model/blas.h"
 #include "model/gradient.h"
 #include "model/product_pairs.h"
@@ -12,9 +13,9 @@
 // chunk rounds its operands anew, so it is larger, as it is where there is one lane and so no tree.
 enum { CHUNK = 1 << 16, CHUNK_ROWS = 64, PAIRS_CHUNK = 1 << 18 };
 
-// A product with A turned over, as a weight's gradient is, turns this much of its depth at a time; one that
-// is smaller or has less work than this is left to BLIS.
-enum { TURNED_DEPTH = 512, TURNED_LEAST = 8, TURNED_WORK = 1 << 22 };
+// A product with A turned over, as a weight's gradient is, is made of so much depth and of so many columns at
+// a time; one with less work or fewer rows or columns is left to BLIS.
+enum { TURNED_DEPTH = 512, TURNED_COLUMNS = 1024, TURNED_LEAST = 8, TURNED_WORK = 1 << 22 };
 
 static const pm_attribute_spec GEMM[] = {{"alpha", PM_ATTRIBUTE_FLOAT},
                                          {"beta", PM_ATTRIBUTE_FLOAT},
@@ -86,6 +87,28 @@ static size_t panel_count(const pm_task *task, const gemm *p)
     return (p->n + task->kernels->panel - 1) / task->kernels->panel;
 }
 
+// What a product with A turned over holds at a time.
+typedef struct block {
+    size_t rows, depth, columns; // columns are whole panels
+} block;
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static block block_of(const pm_task *task, const gemm *p)
+{
+    return (block){.rows = task->part / p->n,
+                   .depth = least(p->k, TURNED_DEPTH),
+                   .columns = least(panel_count(task, p) * task->kernels->panel, TURNED_COLUMNS)};
+}
+
+static size_t block_bytes(const block *b)
+{
+    return pm_align((b->rows + b->columns) * b->depth * sizeof(float));
+}
+
 // The rows of y do not depend on each other when A's rows are the lanes' and everything else is shared. The
 // rows of a lane sum are made a chunk at a time.
 static pm_status plan_gemm(pm_task *task)
@@ -123,9 +146,8 @@ static pm_status plan_gemm(pm_task *task)
                                                                     : p->m,
                                                      p->n, p->k);
     if (p->turned) {
-        const size_t rows = task->part / p->n, depth = p->k < TURNED_DEPTH ? p->k : TURNED_DEPTH;
-        task->scratch_bytes = depth * (rows + panel_count(task, p) * task->kernels->panel) * sizeof(float) +
-                              (depth + rows) * sizeof(size_t);
+        const block b = block_of(task, p);
+        task->scratch_bytes = block_bytes(&b) + (b.depth + b.rows) * sizeof(size_t);
     }
     if (!p->panels)
         return pm_ok();
@@ -136,17 +158,15 @@ static pm_status plan_gemm(pm_task *task)
     return pm_ok();
 }
 
-// depth rows of one panel's columns of B.
-static void pack_panel(const pm_task *task, const gemm *p, const float *b, size_t depth, size_t panel,
-                       float *packed)
+static void pack_panel(const pm_task *task, const gemm *p, const float *b, size_t panel, float *packed)
 {
     const size_t width = task->kernels->panel, first = panel * width;
     const size_t columns = p->n - first < width ? p->n - first : width;
     if (p->transpose_b) {
-        task->kernels->pack_panel(b + first * p->k, columns, depth, p->k, packed);
+        task->kernels->pack_panel(b + first * p->k, columns, p->k, p->k, packed);
         return;
     }
-    for (size_t k = 0; k < depth; k++, packed += width) {
+    for (size_t k = 0; k < p->k; k++, packed += width) {
         memcpy(packed, b + k * p->n + first, columns * sizeof *packed);
         memset(packed + columns, 0, (width - columns) * sizeof *packed);
     }
@@ -156,7 +176,7 @@ static void pack_gemm(const pm_task *task, const pm_call *call, float *packed)
 {
     const gemm *p = task->detail;
     for (size_t panel = 0; panel < panel_count(task, p); panel++)
-        pack_panel(task, p, call->in[1], p->k, panel, packed + panel * p->k * task->kernels->panel);
+        pack_panel(task, p, call->in[1], panel, packed + panel * p->k * task->kernels->panel);
 }
 
 // Requests are often of few rows, where packing the weights dominates: prepared, they are packed already. One
@@ -190,45 +210,55 @@ static void run_panels(const pm_task *task, const pm_call *call, size_t rows)
     product.b = scratch;
     for (size_t panel = 0, first = 0; first < p->n; panel++, first += width) {
         product.columns = p->n - first < width ? p->n - first : width;
-        pack_panel(task, p, call->in[1], p->k, panel, scratch);
+        pack_panel(task, p, call->in[1], panel, scratch);
         task->kernels->panel_product(&product);
         product.c += width;
         product.bias = product.bias ? product.bias + width : NULL;
     }
 }
 
+// Packs columns of rows that lie side by side: they are read once, in their order.
+static void pack_rows(const float *b, size_t stride, size_t depth, size_t columns, size_t panel,
+                      float *packed)
+{
+    for (size_t k = 0; k < depth; k++, b += stride)
+        for (size_t first = 0; first < columns; first += panel)
+            memcpy(packed + first * depth + k * panel, b + first, least(columns - first, panel) * sizeof *b);
+}
+
 // rows of y, from A's columns. The depth is cut, so that what is turned stays in cache; that changes no sum's
 // order.
 static void run_turned(const pm_task *task, const gemm *p, const float *a, const float *b, size_t rows,
-                       float *y, float *scratch)
+                       float *y, unsigned char *scratch)
 {
-    const size_t width = task->kernels->panel, most = p->k < TURNED_DEPTH ? p->k : TURNED_DEPTH;
-    float *packed = scratch + rows * most;
-    size_t *b_offsets = (size_t *)(void *)(packed + panel_count(task, p) * width * most),
-           *a_offsets = b_offsets + most;
-    for (size_t k = 0; k < most; k++)
-        b_offsets[k] = k * width;
-    for (size_t k = 0; k < p->k; k += most) {
-        const size_t depth = p->k - k < most ? p->k - k : most;
-        task->kernels->transpose(a + k * p->m, depth, rows, p->m, scratch, depth);
-        for (size_t r = 0; r < rows; r++)
-            a_offsets[r] = r * depth;
-        for (size_t d = 0; d < depth; d++)
-            for (size_t first = 0; first < p->n; first += width)
-                memcpy(packed + first * depth + d * width, b + (k + d) * p->n + first,
-                       (p->n - first < width ? p->n - first : width) * sizeof *packed);
-        task->kernels->panel_product(&(pm_panel){.rows = rows,
-                                                 .columns = p->n,
-                                                 .depth = depth,
-                                                 .a = scratch,
-                                                 .a_offsets = a_offsets,
-                                                 .b = packed,
-                                                 .b_offsets = b_offsets,
-                                                 .b_stride = depth * width,
-                                                 .c = y,
-                                                 .c_stride = p->n,
-                                                 .accumulate = k > 0});
-    }
+    const block most = block_of(task, p);
+    const size_t panel = task->kernels->panel;
+    float *packed = (float *)(void *)scratch, *turned = packed + most.columns * most.depth;
+    size_t *b_offsets = (size_t *)(void *)(scratch + block_bytes(&most)), *a_offsets = b_offsets + most.depth;
+    for (size_t k = 0; k < most.depth; k++)
+        b_offsets[k] = k * panel;
+    for (size_t row = 0; row < rows; row += most.rows)
+        for (size_t k = 0; k < p->k; k += most.depth) {
+            const size_t here = least(rows - row, most.rows), depth = least(p->k - k, most.depth);
+            task->kernels->transpose(a + k * p->m + row, depth, here, p->m, turned, depth);
+            for (size_t r = 0; r < here; r++)
+                a_offsets[r] = r * depth;
+            for (size_t first = 0; first < p->n; first += most.columns) {
+                const size_t columns = least(p->n - first, most.columns);
+                pack_rows(b + k * p->n + first, p->n, depth, columns, panel, packed);
+                task->kernels->panel_product(&(pm_panel){.rows = here,
+                                                         .columns = columns,
+                                                         .depth = depth,
+                                                         .a = turned,
+                                                         .a_offsets = a_offsets,
+                                                         .b = packed,
+                                                         .b_offsets = b_offsets,
+                                                         .b_stride = depth * panel,
+                                                         .c = y + row * p->n + first,
+                                                         .c_stride = p->n,
+                                                         .accumulate = k > 0});
+            }
+        }
 }
 
 static void scale(float *y, size_t count, float factor)
