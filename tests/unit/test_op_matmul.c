@@ -55,3 +55,34 @@ Test(op_matmul, the_gradient_of_a_weight_is_the_sum_over_the_rows_whatever_the_p
     free(two);
     pm_graph_destroy(&graph);
 }
+
+Test(op_matmul, a_product_with_the_left_factor_turned_over_is_made_at_once_too)
+{
+    pm_graph *g = graphs_create();
+    const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(INPUTS));
+    const uint32_t p = graphs_param(g, "p", GRAPHS_SHAPE(ROWS, INPUTS));
+    const uint32_t q = graphs_param(g, "q", GRAPHS_SHAPE(ROWS, OUTPUTS));
+    const pm_attribute turn = pm_attribute_int("transA", 1);
+    const uint32_t weight = graphs_node_with(g, "Gemm", (const uint32_t[]){p, q}, 2, &turn, 1);
+    pm_graph *graph = graphs_finish(g, graphs_node(g, "Gemm", GRAPHS_VALUES(x, weight)));
+    const float *left = pm_graph_param(graph, 0)->initial, *right = pm_graph_param(graph, 1)->initial;
+    float *row = malloc(INPUTS * sizeof *row), y[OUTPUTS];
+    pm_plan *plan = NULL;
+    NETS_OK(pm_plan_create_inference(&plan, graph, 2));
+    for (size_t i = 0; i < INPUTS; i++)
+        row[i] = nets_number(9, i);
+    NETS_OK(pm_plan_infer(plan, row, 1, y));
+    double sums[ROWS] = {0};
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t i = 0; i < INPUTS; i++)
+            sums[r] += (double)row[i] * (double)left[r * INPUTS + i];
+    for (size_t o = 0; o < OUTPUTS; o++) {
+        double wanted = 0;
+        for (size_t r = 0; r < ROWS; r++)
+            wanted += sums[r] * (double)right[r * OUTPUTS + o];
+        cr_assert_float_eq(y[o], wanted, 1e-3 * (1 + fabs(wanted)));
+    }
+    free(row);
+    pm_plan_destroy(&plan);
+    pm_graph_destroy(&graph);
+}
