@@ -28,7 +28,7 @@ pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *
     x->installed = calloc(x->tables, sizeof *x->installed);
     pm_status status = pm_fail(PM_NO_MEMORY, "an exchange of %u tables", x->tables);
     if (x->counts && x->frozen && x->widths && x->values && x->installed)
-        status = pm_pool_create(&x->pool);
+        status = pm_pool_create(&x->pool, options->shm);
     if (status.code == PM_OK) {
         memcpy(x->counts, options->counts, x->tables * sizeof *x->counts);
         if (options->frozen)

@@ -28,6 +28,7 @@ typedef struct pm_exchange_options {
     uint32_t tables;
     uint32_t lanes;
     uint32_t request_ms; // a shard that is silent for so long while asked is PM_TIMEOUT
+    pm_shm *shm;         // where sums lie, so that they can be lent; NULL: in private memory
 } pm_exchange_options;
 
 pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *options) PM_CHECKED;

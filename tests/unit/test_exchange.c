@@ -14,7 +14,7 @@ typedef struct kit {
 static kit make(void)
 {
     kit k = {0};
-    const pm_exchange_options options = {COUNTS, NULL, NULL, 2, LANES, 30000};
+    const pm_exchange_options options = {COUNTS, NULL, NULL, 2, LANES, 30000, NULL};
     ok(pm_exchange_create(&k.x, &options));
     for (uint32_t t = 0; t < 2; t++) {
         k.values[t] = calloc(COUNTS[t], sizeof(float));
@@ -72,7 +72,7 @@ Test(exchange, a_frozen_table_is_pulled_once_and_pushed_without_values)
 {
     pm_exchange *x = NULL;
     float values[3] = {0};
-    const pm_exchange_options options = {(const uint64_t[]){3}, (const bool[]){true}, NULL, 1, LANES, 30000};
+    const pm_exchange_options options = {(const uint64_t[]){3}, (const bool[]){true}, NULL, 1, LANES, 30000, NULL};
     ok(pm_exchange_create(&x, &options));
     pm_exchange_bind(x, 0, values);
     Paramill__Directive *d = kit_directive(PARAMILL__DIRECTIVE__VERB__RUN, 3, 1, LANES);
