@@ -35,6 +35,7 @@ pm_status pm_share_out(pm_shm *shm, uint64_t nonce, pm_message *message)
     shared->pid = own.pid;
     shared->file = own.file;
     shared->nonce = own.nonce;
+    shared->borrower = nonce;
     message->header->shared = shared;
     if (!nonce || message->frame_count == 0)
         return pm_ok();
@@ -80,9 +81,11 @@ pm_status pm_share_in(pm_shm *shm, pm_message *message, uint64_t *nonce)
     pm_status status = pm_ok();
     if (shm && pm_shm_meet(shm, &name))
         *nonce = name.nonce;
+    // What waited for a process at this address that is gone is not for the one that took its place.
+    const bool mine = *nonce && shared->borrower == pm_shm_name_of(shm).nonce;
     for (size_t i = 0; i < shared->n_loans && status.code == PM_OK; i++)
-        status = *nonce ? borrow(shm, *nonce, shared->loans[i], message)
-                        : pm_fail(PM_PROTOCOL, "a frame in the memory of a process that cannot be read here");
+        status = mine ? borrow(shm, *nonce, shared->loans[i], message)
+                      : pm_fail(PM_PROTOCOL, "a frame in memory that is not lent to this process");
     paramill__shared__free_unpacked(shared, NULL);
     return status;
 }
