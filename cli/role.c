@@ -93,7 +93,7 @@ int pm_cli_role(int argc, char **argv)
         return code;
     fill_addresses(&options);
     pm_cli_catch_signals();
-    pm_status status = apart ? pm_net_create(&options.net) : pm_role_net_create(&options.net);
+    pm_status status = apart ? pm_net_create(&options.net) : pm_role_net_create(&options.net, options.role);
     if (status.code == PM_OK)
         status = pm_role_run(&options);
     pm_net_destroy(&options.net);
