@@ -90,6 +90,10 @@ bool pm_exchange_done(const pm_exchange *exchange, uint64_t clock);
 // they are not held.
 pm_status pm_exchange_install(pm_exchange *exchange, uint32_t table, uint64_t clock) PM_CHECKED;
 
+// The same for all slices of dense tables that are held at that clock, before the rest is here. What has
+// still to be computed at an earlier clock has its parameters installed again.
+void pm_exchange_install_held(pm_exchange *exchange, uint64_t clock);
+
 // True when the job went on without this worker (it was taken for dead): begin anew at *clock.
 bool pm_exchange_is_stale(const pm_exchange *exchange, uint64_t *clock);
 

@@ -390,6 +390,7 @@ static pm_status work_clock(worker *w, uint64_t epoch, bool *idle)
         } else {
             read_ahead(w);
             status = turn(w);
+            pm_exchange_install_held(w->exchange, w->clock + 1);
         }
         if (status.code != PM_OK)
             return status;
