@@ -15,9 +15,6 @@
 // it is turned over into planes.
 enum { FORWARD_PIXELS = 64, TILED_PIXELS = 256, WEIGHT_PIXELS = 1024 };
 
-// Pixels of a row of the output from which on tiles are better cut at its end.
-enum { LINE = 6 };
-
 typedef struct extents {
     size_t depth, outputs;      // elements of an output channel's weight; output channels
     size_t stride;              // output channels rounded up to whole panels
@@ -347,7 +344,7 @@ static void run_forward(const pm_kernels *kernels, const pm_conv *c, const exten
                         .pairs = e->pairs,
                         .a_offsets = v->offsets,
                         .a_steps = v->steps,
-                        .line = w->stride_w == 1 && !e->pairs && e->width >= LINE ? e->width : 0,
+                        .line = w->stride_w == 1 && !e->pairs ? e->width : 0,
                         .b = packed,
                         .b_offsets = v->rows,
                         .b_stride = e->depth * kernels->panel,

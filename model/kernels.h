@@ -41,8 +41,8 @@ typedef struct pm_panel {
     const void *a;           // float; in pairs uint16_t, a pair begins at any of them
     const size_t *a_offsets; // (rows), in elements of a
     const size_t *a_steps;   // (depth); NULL: 0, 1, 2 ..., not in pairs
-    size_t line;             // with steps, not in pairs: of each so many rows a_offsets rise by 1; 0: anyhow
-    const void *b;           // float; in pairs uint32_t
+    size_t line;   // with steps, not in pairs: in each line of the rows a_offsets rise by 1; 0: unknown
+    const void *b; // float; in pairs uint32_t
     const size_t *b_offsets; // (depth)
     size_t b_stride;         // from panel to panel
     float *c;
