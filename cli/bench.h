@@ -1,6 +1,7 @@
 #pragma once
 // The parts of paramill bench: a clock, medians, and what each part prints. Every line of a figure is
 // "PART WHAT … : MEDIAN microseconds, RATE, RATIO of LIMIT", where the limit was measured in the same run.
+// RATE counts the operations of the definition; a convolution in tiles makes do with fewer and may pass 1.
 #include "core/status.h"
 #include "model/plan.h"
 
@@ -20,7 +21,7 @@ typedef pm_status (*pm_bench_run)(void *ctx);
 // *seconds: the median time of a run, over samples of many runs each, after a warm-up.
 pm_status pm_bench_median(const pm_bench *bench, pm_bench_run run, void *ctx, double *seconds) PM_CHECKED;
 
-// The same with the fastest sample instead: for limits, which nothing that is measured may pass.
+// The same with the fastest sample instead: for limits.
 pm_status pm_bench_best(const pm_bench *bench, pm_bench_run run, void *ctx, double *seconds) PM_CHECKED;
 
 // A request of rows to a plan, as a pm_bench_run with it as ctx.

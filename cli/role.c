@@ -14,18 +14,24 @@ static const char USAGE[] =
     "       paramill worker --join tcp://HOST:7000\n"
     "each also takes  --http [HOST]:PORT (metrics, /healthz, /readyz)  --log debug|info|warn|error\n"
     "--host is the name or address under which the others reach this process\n"
+    "--no-shared-memory sends everything through sockets, to processes of this host too\n"
     "--stay keeps all roles when the job is done, so that its snapshots stay served\n";
 
-enum { BIND = 256, JOIN, HOST, HTTP, LOG, RESUME, SHARDS, STAY };
+enum { BIND = 256, JOIN, HOST, HTTP, LOG, RESUME, SHARDS, STAY, APART };
 
-static int parse(pm_role_options *o, int argc, char **argv)
+static int parse(pm_role_options *o, bool *apart, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"bind", required_argument, NULL, BIND}, {"join", required_argument, NULL, JOIN},
-        {"host", required_argument, NULL, HOST}, {"http", required_argument, NULL, HTTP},
-        {"log", required_argument, NULL, LOG},   {"shards", required_argument, NULL, SHARDS},
-        {"resume", no_argument, NULL, RESUME},   {"stay", no_argument, NULL, STAY},
-        {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"bind", required_argument, NULL, BIND},
+                                            {"join", required_argument, NULL, JOIN},
+                                            {"host", required_argument, NULL, HOST},
+                                            {"http", required_argument, NULL, HTTP},
+                                            {"log", required_argument, NULL, LOG},
+                                            {"shards", required_argument, NULL, SHARDS},
+                                            {"resume", no_argument, NULL, RESUME},
+                                            {"stay", no_argument, NULL, STAY},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"no-shared-memory", no_argument, NULL, APART},
+                                            {NULL, 0, NULL, 0}};
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
         case BIND:
@@ -51,6 +57,9 @@ static int parse(pm_role_options *o, int argc, char **argv)
             break;
         case STAY:
             o->stay = true;
+            break;
+        case APART:
+            *apart = true;
             break;
         default:
             return fputs(USAGE, c == 'h' ? stdout : stderr), c == 'h' ? 0 : 2;
@@ -78,12 +87,13 @@ int pm_cli_role(int argc, char **argv)
     pm_role_options options = {.index = -1, .stop = &pm_cli_stop};
     while (options.role < PM_ROLES && strcmp(argv[0], pm_role_names[options.role]) != 0)
         options.role++;
-    int code = parse(&options, argc, argv);
+    bool apart = false;
+    int code = parse(&options, &apart, argc, argv);
     if (code >= 0)
         return code;
     fill_addresses(&options);
     pm_cli_catch_signals();
-    pm_status status = pm_net_create(&options.net);
+    pm_status status = apart ? pm_net_create(&options.net) : pm_role_net_create(&options.net, options.role);
     if (status.code == PM_OK)
         status = pm_role_run(&options);
     pm_net_destroy(&options.net);

@@ -162,3 +162,12 @@ pm_status pm_role_run(const pm_role_options *options)
     pm_metrics_destroy(&f.metrics);
     return status;
 }
+
+pm_status pm_role_net_create(pm_net **net, pm_role role)
+{
+    pm_status status = pm_net_create(net);
+    const pm_status shared = status.code == PM_OK && role != PM_COORDINATOR ? pm_net_share(*net) : pm_ok();
+    if (shared.code != PM_OK)
+        fprintf(stderr, "paramill: all messages go through sockets: %s\n", shared.message);
+    return status;
+}

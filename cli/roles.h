@@ -29,3 +29,7 @@ typedef struct pm_role_options {
 } pm_role_options;
 
 pm_status pm_role_run(const pm_role_options *options) PM_CHECKED;
+
+// A net for a role that is a process of its own. Where the role has parameters to send and the system allows
+// it, they go through shared memory to processes of this host.
+pm_status pm_role_net_create(pm_net **net, pm_role role) PM_CHECKED;

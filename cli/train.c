@@ -157,7 +157,7 @@ static pm_status run_rank(const request *r, const pm_job *job, pm_bootstrap *boo
                          .on_bound_context = &call};
     pm_status status = pm_bootstrap_address(bootstrap, host, sizeof host);
     if (status.code == PM_OK)
-        status = pm_net_create(&o.net);
+        status = pm_role_net_create(&o.net, o.role);
     if (o.role == PM_COORDINATOR) {
         o.http = r->http;
         if (status.code == PM_OK)

@@ -36,9 +36,9 @@ typedef struct child {
 typedef struct supervisor {
     const char *job_path, *log_level;
     char endpoint[64];
-    char shards[16]; // of a server
-    bool resume;
-    child *children; // the coordinator first
+    char shards[16];    // of a server
+    bool resume, apart; // apart: no shared memory
+    child *children;    // the coordinator first
     int count;
     pm_clock clock;
     pm_log log;
@@ -48,6 +48,7 @@ typedef struct supervisor {
 
 static const char USAGE[] =
     "usage: paramill up JOB.yaml [--resume] [--endpoint tcp://127.0.0.1:PORT] [--log LEVEL]\n"
+    "                   [--no-shared-memory]\n"
     "  runs every role of the job as a process of this machine and restarts those that die\n";
 
 static void exec_role(const supervisor *s, const child *c)
@@ -71,6 +72,8 @@ static void exec_role(const supervisor *s, const child *c)
         argv[n++] = "--shards";
         argv[n++] = s->shards;
     }
+    if (s->apart)
+        argv[n++] = "--no-shared-memory";
     argv[n++] = "--log";
     argv[n++] = s->log_level;
     argv[n] = NULL;
@@ -216,11 +219,10 @@ static pm_status choose_endpoint(supervisor *s)
 
 static int parse(supervisor *s, int argc, char **argv)
 {
-    static const struct option options[] = {{"resume", no_argument, NULL, 'r'},
-                                            {"endpoint", required_argument, NULL, 'e'},
-                                            {"log", required_argument, NULL, 'l'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"resume", no_argument, NULL, 'r'},    {"endpoint", required_argument, NULL, 'e'},
+        {"log", required_argument, NULL, 'l'}, {"no-shared-memory", no_argument, NULL, 'n'},
+        {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (o == 'r')
             s->resume = true;
@@ -228,6 +230,8 @@ static int parse(supervisor *s, int argc, char **argv)
             snprintf(s->endpoint, sizeof s->endpoint, "%s", optarg);
         else if (o == 'l')
             s->log_level = optarg;
+        else if (o == 'n')
+            s->apart = true;
         else
             return fputs(USAGE, o == 'h' ? stdout : stderr), o == 'h' ? 0 : 2;
     }

@@ -16,6 +16,7 @@ typedef struct pooled {
 } pooled;
 
 struct pm_pool {
+    pm_shm *shm; // NULL: none
     pthread_mutex_t lock;
     pooled *waiting[CLASSES];
     size_t out;  // buffers that somebody holds
@@ -46,11 +47,12 @@ static void give_back(pm_buffer *buffer)
         pool_free(pool);
 }
 
-pm_status pm_pool_create(pm_pool **pool)
+pm_status pm_pool_create(pm_pool **pool, pm_shm *shm)
 {
     pm_pool *p = calloc(1, sizeof *p);
     if (!p)
         return pm_fail(PM_NO_MEMORY, "a pool of buffers");
+    p->shm = shm;
     pthread_mutex_init(&p->lock, NULL);
     *pool = p;
     return pm_ok();
@@ -69,17 +71,58 @@ void pm_pool_destroy(pm_pool **pool)
     *pool = NULL;
 }
 
-static pooled *fresh(pm_pool *pool, int class)
+static bool is_lent(const pm_buffer *buffer)
+{
+    return pm_shm_is_lent(buffer->data);
+}
+
+// NULL where there is no shared memory, or none left.
+static pooled *fresh_shared(pm_pool *pool, size_t size)
+{
+    void *data = pool->shm && size >= PM_POOL_SHARED_MIN ? pm_shm_block(pool->shm, size) : NULL;
+    pooled *p = data ? malloc(sizeof *p) : NULL;
+    if (p) {
+        p->buffer.data = data;
+        p->buffer.is_lent = is_lent;
+    }
+    return p;
+}
+
+static pooled *fresh_private(size_t size)
 {
     size_t header = pm_align(sizeof(pooled));
     void *memory = NULL;
-    if (posix_memalign(&memory, PM_ALIGN, header + ((size_t)1 << (class + CLASS_MIN))))
+    if (posix_memalign(&memory, PM_ALIGN, header + size))
         return NULL;
     pooled *p = memory;
     p->buffer.data = (unsigned char *)memory + header;
+    p->buffer.is_lent = NULL;
+    return p;
+}
+
+static pooled *fresh(pm_pool *pool, int class)
+{
+    const size_t size = (size_t)1 << (class + CLASS_MIN);
+    pooled *p = fresh_shared(pool, size);
+    if (!p)
+        p = fresh_private(size);
+    if (!p)
+        return NULL;
     p->buffer.release = give_back;
     p->pool = pool;
     p->class = class;
+    return p;
+}
+
+// One that waits and that nobody borrows any more.
+static pooled *take_waiting(pm_pool *pool, int class)
+{
+    pooled **at = &pool->waiting[class];
+    while (*at && (*at)->buffer.is_lent && (*at)->buffer.is_lent(&(*at)->buffer))
+        at = &(*at)->next;
+    pooled *p = *at;
+    if (p)
+        *at = p->next;
     return p;
 }
 
@@ -91,9 +134,7 @@ pm_buffer *pm_pool_take(pm_pool *pool, size_t size)
     if (class == CLASSES)
         return NULL;
     pthread_mutex_lock(&pool->lock);
-    pooled *p = pool->waiting[class];
-    if (p)
-        pool->waiting[class] = p->next;
+    pooled *p = take_waiting(pool, class);
     pool->out++;
     pthread_mutex_unlock(&pool->lock);
     if (!p)

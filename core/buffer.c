@@ -35,6 +35,7 @@ pm_buffer *pm_buffer_create(size_t size)
     buffer->size = size;
     atomic_init(&buffer->references, 1);
     buffer->release = release_inline;
+    buffer->is_lent = NULL;
     return buffer;
 }
 
@@ -55,6 +56,7 @@ pm_buffer *pm_buffer_wrap(void *data, size_t size, void (*free_data)(void *data,
     w->buffer.size = size;
     atomic_init(&w->buffer.references, 1);
     w->buffer.release = release_wrapped;
+    w->buffer.is_lent = NULL;
     w->free_data = free_data;
     w->hint = hint;
     return &w->buffer;

@@ -13,6 +13,8 @@ typedef struct pm_buffer {
     size_t size; // bytes
     atomic_int references;
     void (*release)(struct pm_buffer *buffer); // frees data and the buffer itself
+    // Whether another process reads data, or owns it; NULL: no other process can.
+    bool (*is_lent)(const struct pm_buffer *buffer);
 } pm_buffer;
 
 // Fresh bytes (not zeroed), one reference; NULL when out of memory.
@@ -31,5 +33,6 @@ void pm_buffer_unref(pm_buffer **buffer);
 
 static inline bool pm_buffer_is_shared(const pm_buffer *buffer)
 {
-    return atomic_load_explicit(&buffer->references, memory_order_acquire) > 1;
+    return atomic_load_explicit(&buffer->references, memory_order_acquire) > 1 ||
+           (buffer->is_lent && buffer->is_lent(buffer));
 }

@@ -14,6 +14,9 @@
 // BLIS 0.9 chooses by CPU model and takes its slow generic kernels on a CPU newer than itself. So the
 // contexts are looked up by feature here, and BLIS_ARCH_TYPE (a number, not a name) is set for what BLIS
 // decides by itself.
+// Grows with every change to this engine that changes a bit, so that builds which differ are told apart.
+enum { REVISION = 3 };
+
 typedef struct kernel_set {
     cntx_t *row_context;   // for products whose m depends on the batch: by n and k alone
     cntx_t *small_context; // for fixed shapes, with the small-matrix path
@@ -76,8 +79,10 @@ static void choose(void)
     const char *blis;
     choose_contexts(kernels->base);
     blis = bli_arch_string(set.large);
-    snprintf(set.names[PM_PRECISION_F32], sizeof set.names[0], "%s+blis-%s", kernels->base, blis);
-    snprintf(set.names[PM_PRECISION_BF16], sizeof set.names[0], "%s+blis-%s", kernels->name, blis);
+    snprintf(set.names[PM_PRECISION_F32], sizeof set.names[0], "%s+blis-%s.%d", kernels->base, blis,
+             REVISION);
+    snprintf(set.names[PM_PRECISION_BF16], sizeof set.names[0], "%s+blis-%s.%d", kernels->name, blis,
+             REVISION);
 }
 
 const char *pm_kernel_set(pm_precision precision)

@@ -45,6 +45,14 @@ void pm_conv_channels_input(const pm_kernels *kernels, const pm_conv *c); // whe
 // dy (images, outputs)
 void pm_conv_channels_weight(const pm_kernels *kernels, const pm_conv *c, const float *dy);
 
+// --- by channels, minimal filtering (pm_tiles) of 3 x 3 windows with stride 1 and enough channels
+// (conv_tiles.c)
+
+bool pm_conv_is_tiled(const pm_window *w);
+
+// packed (PM_TILE, panels, channels, panel)
+void pm_conv_tiles_pack(const pm_kernels *kernels, const pm_window *w, const float *weight, float *packed);
+
 // --- gradients of operands rounded to bfloat16: any window (conv_pairs.c)
 
 size_t pm_conv_pairs_input_bytes(const pm_kernels *kernels, const pm_window *w);

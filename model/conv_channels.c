@@ -3,7 +3,8 @@
 // pixel p (its offset in the padded image) and window element k (its step from there):
 //   y[p][o]         = sum over k of padded[offset[p] + step[k]] * weight[k][o]
 //   weight'[k][o]   = sum over p of padded[step[k] + offset[p]] * dy[p][o]
-// The input's gradient, for stride 1, is the first with flipped weights over the output's gradient.
+// The input's gradient, for stride 1, is the first with flipped weights over the output's gradient. Where
+// pm_conv_is_tiled, the first is made in tiles instead (model/kernels.h: pm_tiles).
 #include "model/conv.h"
 
 #include "core/arena.h"
@@ -12,10 +13,10 @@
 
 // Output pixels that are made together: whole rows of the output, so that what they give stays in cache until
 // it is turned over into planes.
-enum { FORWARD_PIXELS = 64, WEIGHT_PIXELS = 1024 };
+enum { FORWARD_PIXELS = 64, TILED_PIXELS = 256, WEIGHT_PIXELS = 1024 };
 
 typedef struct extents {
-    size_t depth, outputs;      // window elements of all channels; output channels
+    size_t depth, outputs;      // elements of an output channel's weight; output channels
     size_t stride;              // output channels rounded up to whole panels
     size_t width, height, area; // of the output
     size_t rows, pixels;        // of the output that are made together
@@ -23,6 +24,8 @@ typedef struct extents {
     size_t padded_count;        // 0: nothing is padded, the image is read in place
     size_t pooled;              // pixels of the pool over the output; 0: no pool
     bool pairs;                 // channels are bfloat16, two in a word
+    size_t tiles, columns;      // tiles that are made together, of a row; 0: not tiled
+    size_t inner;               // tiled: channels rounded up to whole panels
 } extents;
 
 static extents extents_of(const pm_kernels *kernels, const pm_window *w, size_t pixels, bool pairs)
@@ -45,11 +48,36 @@ static extents extents_of(const pm_kernels *kernels, const pm_window *w, size_t 
     return e;
 }
 
+// The padded image has what the tiles at the ends of odd rows and columns see, too.
+static void set_tiles(const pm_kernels *kernels, const pm_window *w, extents *e)
+{
+    const size_t channels = (size_t)w->channels;
+    e->depth = PM_TILE * channels;
+    e->columns = (e->width + 1) / 2;
+    e->tiles = (e->rows + 1) / 2 * e->columns;
+    e->inner = (channels + kernels->panel - 1) / kernels->panel * kernels->panel;
+    e->padded_width = 2 * e->columns + 2;
+    e->plane = e->padded_width * ((size_t)w->out_height + 3);
+    e->padded_count = channels * e->plane;
+}
+
+static extents extents_unpooled(const pm_kernels *kernels, const pm_window *w, bool pairs)
+{
+    const bool tiled = !pairs && pm_conv_is_tiled(w);
+    extents e = extents_of(kernels, w, tiled ? TILED_PIXELS : FORWARD_PIXELS, pairs);
+    if (!tiled)
+        return e;
+    e.rows += e.rows % 2;
+    e.pixels = e.rows * e.width;
+    set_tiles(kernels, w, &e);
+    return e;
+}
+
 // For a pool over the output: rows in whole windows, none that no window sees.
 static extents extents_pooled(const pm_kernels *kernels, const pm_window *w, const pm_window *pool,
                               bool pairs)
 {
-    extents e = extents_of(kernels, w, FORWARD_PIXELS, pairs);
+    extents e = extents_unpooled(kernels, w, pairs);
     if (!pool)
         return e;
     const size_t window = (size_t)pool->kernel_h;
@@ -57,6 +85,8 @@ static extents extents_pooled(const pm_kernels *kernels, const pm_window *w, con
     e.rows = e.rows < window ? window : e.rows / window * window;
     e.pixels = e.rows * e.width;
     e.pooled = (size_t)(pool->out_height * pool->out_width);
+    if (e.tiles)
+        set_tiles(kernels, w, &e);
     return e;
 }
 
@@ -71,6 +101,10 @@ typedef struct views {
     float *pooled;   // (pooled, stride)
     int32_t *where;
     uint32_t *plane; // (height, width): a plane of pairs
+    float *turned;   // tiled: (plane, inner): the padded image, channels side by side
+    float *tiled;    // (PM_TILE, tiles, inner)
+    float *products; // (PM_TILE, tiles, stride)
+    float *bias;     // (stride)
 } views;
 
 // Carves the views out of memory and returns the bytes taken; with no memory only the bytes count.
@@ -85,7 +119,11 @@ static size_t carve(unsigned char *memory, const extents *e, size_t wide, size_t
                             rows * sizeof(size_t),
                             e->pooled * e->stride * sizeof(float),
                             e->pooled * e->stride * sizeof(int32_t),
-                            (e->pairs ? e->plane : 0) * sizeof(uint32_t)};
+                            (e->pairs ? e->plane : 0) * sizeof(uint32_t),
+                            (e->tiles ? e->plane : 0) * e->inner * sizeof(float),
+                            PM_TILE * e->tiles * e->inner * sizeof(float),
+                            PM_TILE * e->tiles * e->stride * sizeof(float),
+                            (e->tiles ? e->stride : 0) * sizeof(float)};
     enum { COUNT = sizeof bytes / sizeof *bytes };
     void *places[COUNT] = {0};
     size_t total = 0;
@@ -94,8 +132,8 @@ static size_t carve(unsigned char *memory, const extents *e, size_t wide, size_t
         total += pm_align(bytes[i]);
     }
     if (memory)
-        *v = (views){places[0], places[1], places[2], places[3], places[4],
-                     places[5], places[6], places[7], places[8]};
+        *v = (views){places[0], places[1], places[2], places[3],  places[4],  places[5], places[6],
+                     places[7], places[8], places[9], places[10], places[11], places[12]};
     return total;
 }
 
@@ -171,13 +209,17 @@ bool pm_conv_by_channels(const pm_kernels *kernels, const pm_window *w)
 
 size_t pm_conv_channels_packed(const pm_kernels *kernels, const pm_window *w)
 {
-    const extents e = extents_of(kernels, w, FORWARD_PIXELS, false);
+    const extents e = extents_unpooled(kernels, w, false);
     return e.depth * e.stride;
 }
 
 void pm_conv_channels_pack(const pm_kernels *kernels, const pm_window *w, const float *weight, float *packed)
 {
-    const extents e = extents_of(kernels, w, FORWARD_PIXELS, false);
+    const extents e = extents_unpooled(kernels, w, false);
+    if (e.tiles) {
+        pm_conv_tiles_pack(kernels, w, weight, packed);
+        return;
+    }
     for (size_t first = 0; first < e.outputs; first += kernels->panel)
         kernels->pack_panel(weight + first * e.depth,
                             e.outputs - first < kernels->panel ? e.outputs - first : kernels->panel, e.depth,
@@ -252,11 +294,49 @@ static void store_pooled(const pm_kernels *kernels, const pm_conv *c, const exte
                            (float *)(void *)(c->where + at), e->pooled);
 }
 
+static void set_tiled_places(const pm_conv *c, const extents *e, const views *v)
+{
+    for (size_t t = 0; t < e->tiles; t++)
+        v->offsets[t] = t * e->inner;
+    memset(v->padded, 0, e->padded_count * sizeof *v->padded);
+    memset(v->turned, 0, e->plane * e->inner * sizeof *v->turned);
+    memset(v->bias, 0, e->stride * sizeof *v->bias);
+    if (c->bias)
+        memcpy(v->bias, c->bias, e->outputs * sizeof *v->bias);
+}
+
+// Makes rows of the output from row on in v->wide.
+static void run_tiles(const pm_kernels *kernels, const pm_conv *c, const extents *e, const views *v,
+                      const float *packed, size_t row, size_t rows)
+{
+    const size_t channels = (size_t)c->window->channels, tiles = (rows + 1) / 2 * e->columns;
+    pm_tiles t = {
+        .width = e->width, .height = rows, .channels = channels, .stride = e->inner, .relu = c->relu};
+    kernels->tiles_in(&t, v->turned + row * e->padded_width * e->inner, v->tiled);
+    for (size_t i = 0; i < PM_TILE; i++)
+        kernels->panel_product(&(pm_panel){.rows = tiles,
+                                           .columns = e->stride,
+                                           .depth = channels,
+                                           .a = v->tiled + i * tiles * e->inner,
+                                           .a_offsets = v->offsets,
+                                           .b = packed + i * channels * e->stride,
+                                           .b_offsets = v->rows,
+                                           .b_stride = channels * kernels->panel,
+                                           .c = v->products + i * tiles * e->stride,
+                                           .c_stride = e->stride});
+    t.channels = e->outputs;
+    t.stride = e->stride;
+    kernels->tiles_out(&t, v->products, v->bias, v->wide);
+}
+
 static void run_forward(const pm_kernels *kernels, const pm_conv *c, const extents *e, const views *v,
                         const float *packed)
 {
     const pm_window *w = c->window;
-    set_places(w, e, v);
+    if (e->tiles)
+        set_tiled_places(c, e, v);
+    else
+        set_places(w, e, v);
     for (size_t k = 0; k < e->depth; k++)
         v->rows[k] = k * kernels->panel;
     pm_panel product = {.columns = e->outputs,
@@ -264,6 +344,7 @@ static void run_forward(const pm_kernels *kernels, const pm_conv *c, const exten
                         .pairs = e->pairs,
                         .a_offsets = v->offsets,
                         .a_steps = v->steps,
+                        .line = w->stride_w == 1 && !e->pairs ? e->width : 0,
                         .b = packed,
                         .b_offsets = v->rows,
                         .b_stride = e->depth * kernels->panel,
@@ -275,11 +356,16 @@ static void run_forward(const pm_kernels *kernels, const pm_conv *c, const exten
         const float *x = c->x + i * image_count(w);
         const float *image = e->pairs ? pad_pairs(kernels, w, e, x, v) : pad(w, e, x, v->padded);
         float *y = c->pool ? NULL : c->y + i * e->outputs * e->area;
+        if (e->tiles)
+            kernels->transpose(image, (size_t)w->channels, e->plane, e->plane, v->turned, e->inner);
         for (size_t row = 0; row < e->height; row += e->rows) {
             product.a = image + row * (size_t)w->stride_h * e->padded_width;
             const size_t rows = e->height - row < e->rows ? e->height - row : e->rows;
             product.rows = rows * e->width;
-            kernels->panel_product(&product);
+            if (e->tiles)
+                run_tiles(kernels, c, e, v, packed, row, rows);
+            else
+                kernels->panel_product(&product);
             if (c->pool)
                 pool_rows(kernels, c, e, v, row, rows);
             else
@@ -306,14 +392,14 @@ void pm_conv_channels(const pm_kernels *kernels, const pm_conv *c)
 size_t pm_conv_channels_input_bytes(const pm_kernels *kernels, const pm_window *w)
 {
     const pm_window back = pm_conv_backward_window(w);
-    const extents e = extents_of(kernels, &back, FORWARD_PIXELS, false);
+    const extents e = extents_unpooled(kernels, &back, false);
     return carve_forward(NULL, &e, 2 * e.depth * e.stride, NULL);
 }
 
 void pm_conv_channels_input(const pm_kernels *kernels, const pm_conv *c)
 {
     const pm_window back = pm_conv_backward_window(c->window);
-    const extents e = extents_of(kernels, &back, FORWARD_PIXELS, false);
+    const extents e = extents_unpooled(kernels, &back, false);
     pm_conv correlation = *c;
     views v = {0};
     correlation.window = &back;

@@ -8,24 +8,26 @@
 #include <immintrin.h>
 #endif
 
+// ROWS: of a tile that needs a register to find each; IN_LINE: of one whose rows are neighbours in a, where
+// there are registers for more sums, and LINE_MIN neighbours and a DEEP sum pay for them.
 #if defined(__AVX512F__)
-enum { VECTOR = 16, ROWS = 8 };
+enum { VECTOR = 16, ROWS = 8, IN_LINE = 14 };
 #elif defined(__AVX2__)
-enum { VECTOR = 8, ROWS = 6 };
+enum { VECTOR = 8, ROWS = 6, IN_LINE = ROWS };
 #else
-enum { VECTOR = 4, ROWS = 6 };
+enum { VECTOR = 4, ROWS = 6, IN_LINE = ROWS };
 #endif
-enum { PANEL = 2 * VECTOR };
+enum { PANEL = 2 * VECTOR, LINE_MIN = 6, DEEP = 48 };
 
 typedef float vector __attribute__((vector_size(VECTOR * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef uint32_t words __attribute__((vector_size(VECTOR * sizeof(float))));
 
-// How a is read: at rising places, at steps, in pairs at steps.
-typedef enum kind { PLAIN, STEPPED, PAIRS } kind;
+// How a is read: at rising places, at steps, in pairs at steps, at steps by rows that are neighbours.
+typedef enum kind { PLAIN, STEPPED, PAIRS, LINE } kind;
 
 // The columns at the edge of c, or its bias, in memory of whole vectors.
 typedef struct edge {
-    float c[ROWS * 2 * PANEL], bias[2 * PANEL];
+    float c[IN_LINE * 2 * PANEL], bias[2 * PANEL];
 } edge;
 
 static inline vector rectified(vector x)
@@ -58,9 +60,9 @@ static inline __attribute__((always_inline)) vector add_pairs(vector sum, vector
 static inline __attribute__((always_inline)) void tile(const size_t rows, const size_t vectors,
                                                        const kind how, const pm_panel *p)
 {
-    const float *a[ROWS];
-    const uint16_t *pairs[ROWS];
-    vector sums[4][ROWS];
+    const float *a[IN_LINE];
+    const uint16_t *pairs[IN_LINE];
+    vector sums[4][IN_LINE];
     edge spare;
     const bool whole = p->columns >= vectors * VECTOR;
     float *c = whole ? p->c : spare.c;
@@ -71,7 +73,7 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
             memcpy(spare.c + r * stride, p->c + r * p->c_stride, p->columns * sizeof *c);
     if (!whole && p->bias)
         memcpy(spare.bias, p->bias, p->columns * sizeof *c);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (size_t r = 0; r < rows; r++) {
         a[r] = (const float *)p->a + p->a_offsets[r];
         pairs[r] = (const uint16_t *)p->a + p->a_offsets[r];
@@ -88,16 +90,16 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
 #pragma GCC unroll 4
         for (size_t v = 0; v < vectors; v++)
             b[v] = *(const vector *)(from + v / 2 * p->b_stride + v % 2 * VECTOR);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
             for (size_t v = 0; v < vectors; v++)
                 if (how == PAIRS)
                     sums[v][r] = add_pairs(sums[v][r], pair_at(pairs[r] + step), b[v]);
                 else
-                    sums[v][r] += a[r][step] * b[v];
+                    sums[v][r] += (how == LINE ? a[0][step + r] : a[r][step]) * b[v];
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (size_t v = 0; v < vectors; v++) {
@@ -131,9 +133,15 @@ TILE(wide_2, 2, 4, PLAIN)
 #if defined(__AVX512F__)
 TILES(7)
 TILES(8)
-#endif
-
-#if defined(__AVX512F__)
+TILE(line_6, 6, 2, LINE)
+TILE(line_7, 7, 2, LINE)
+TILE(line_8, 8, 2, LINE)
+TILE(line_9, 9, 2, LINE)
+TILE(line_10, 10, 2, LINE)
+TILE(line_11, 11, 2, LINE)
+TILE(line_12, 12, 2, LINE)
+TILE(line_13, 13, 2, LINE)
+TILE(line_14, 14, 2, LINE)
 #define ALL_TILES(name)                                                                                      \
     {                                                                                                        \
         name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8                               \
@@ -145,26 +153,37 @@ TILES(8)
     }
 #endif
 
-static void run_tile(size_t rows, const pm_panel *p)
+typedef void (*tile_run)(const pm_panel *p);
+
+// count rows in tiles of nearly the same number: a tile of few rows waits for its own sums.
+static void run_rows(pm_panel *part, size_t count, size_t most, const tile_run *tiles)
 {
-    static void (*const tiles[][ROWS])(const pm_panel *p) = {
-        [PLAIN] = ALL_TILES(tile_), [STEPPED] = ALL_TILES(stepped_), [PAIRS] = ALL_TILES(pairs_)};
-    static void (*const narrow[ROWS])(const pm_panel *p) = ALL_TILES(narrow_);
-    const kind how = p->pairs ? PAIRS : p->a_steps ? STEPPED : PLAIN;
-    (how == PLAIN && p->columns <= VECTOR ? narrow : tiles[how])[rows - 1](p);
+    for (size_t left = count, number = (count + most - 1) / most; left > 0; number--) {
+        const size_t rows = (left + number - 1) / number;
+        tiles[rows - 1](part);
+        left -= rows;
+        part->a_offsets += rows;
+        part->c += rows * part->c_stride;
+    }
 }
 
-// Rows in tiles of nearly the same number: a tile of few rows waits for its own sums.
-static void run_rows(const pm_panel *p)
+static void run_panel(const pm_panel *p)
 {
+    static const tile_run tiles[][ROWS] = {
+        [PLAIN] = ALL_TILES(tile_), [STEPPED] = ALL_TILES(stepped_), [PAIRS] = ALL_TILES(pairs_)};
+    static const tile_run narrow[ROWS] = ALL_TILES(narrow_);
+    const kind how = p->pairs ? PAIRS : p->a_steps ? STEPPED : PLAIN;
     pm_panel part = *p;
-    for (size_t left = p->rows, tiles = (left + ROWS - 1) / ROWS; left > 0; tiles--) {
-        const size_t rows = (left + tiles - 1) / tiles;
-        run_tile(rows, &part);
-        left -= rows;
-        part.a_offsets += rows;
-        part.c += rows * part.c_stride;
+#if defined(__AVX512F__)
+    static const tile_run lines[IN_LINE] = {
+        [LINE_MIN - 1] = line_6, line_7, line_8, line_9, line_10, line_11, line_12, line_13, line_14};
+    if (p->line >= LINE_MIN && p->depth >= DEEP) {
+        for (size_t row = 0; row < p->rows; row += p->line)
+            run_rows(&part, p->line, IN_LINE, lines);
+        return;
     }
+#endif
+    run_rows(&part, p->rows, ROWS, how == PLAIN && p->columns <= VECTOR ? narrow : tiles[how]);
 }
 
 // A row or two over two panels at once: one panel's sums would wait for each other.
@@ -176,7 +195,7 @@ static void panel_product(const pm_panel *p)
         const size_t most = two ? 2 * PANEL : PANEL, columns = left < most ? left : most;
         part.columns = columns;
         if (!two)
-            run_rows(&part);
+            run_panel(&part);
         else
             (p->rows == 1 ? wide_1 : wide_2)(&part);
         left -= columns;

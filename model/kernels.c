@@ -12,6 +12,7 @@
     void pm_kernel_fill_image_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_norm_##variant(pm_kernels *table);                                                   \
     void pm_kernel_fill_pool_##variant(pm_kernels *table);                                                   \
+    void pm_kernel_fill_tiles_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_panel_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_pairs_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_probe_##variant(pm_kernels *table)
@@ -27,6 +28,7 @@
         pm_kernel_fill_image_##variant(table);                                                               \
         pm_kernel_fill_norm_##variant(table);                                                                \
         pm_kernel_fill_pool_##variant(table);                                                                \
+        pm_kernel_fill_tiles_##variant(table);                                                               \
         pm_kernel_fill_panel_##variant(table);                                                               \
         pm_kernel_fill_pairs_##variant(table);                                                               \
         pm_kernel_fill_probe_##variant(table);                                                               \

@@ -42,7 +42,8 @@ typedef struct pm_panel {
     const void *a;           // float; in pairs uint16_t, a pair begins at any of them
     const size_t *a_offsets; // (rows), in elements of a
     const size_t *a_steps;   // (depth); NULL: 0, 1, 2 ..., not in pairs
-    const void *b;           // float; in pairs uint32_t
+    size_t line;   // with steps, not in pairs: in each line of the rows a_offsets rise by 1; 0: unknown
+    const void *b; // float; in pairs uint32_t
     const size_t *b_offsets; // (depth)
     size_t b_stride;         // from panel to panel
     float *c;
@@ -63,6 +64,20 @@ typedef struct pm_channel_pool {
     int32_t *where;            // (outputs, stride); NULL when not wanted
     int32_t first;             // the index of x's first pixel in its plane
 } pm_channel_pool;
+
+// Minimal filtering of 3 x 3 windows side by side (Winograd, "Arithmetic Complexity of Computations", 1980;
+// Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016): the 2 x 2 outputs of a tile are
+// made from 16 products for each channel instead of 36, of sums of 4 x 4 pixels with sums of the weights. NaN
+// reaches the outputs that see it and no others; where an infinite pixel is, some of them are NaN instead of
+// infinite.
+typedef struct pm_tiles {
+    size_t width, height;    // outputs; where they are odd the last tiles give one instead of two
+    size_t channels, stride; // side by side; stride: from pixel to pixel, from tile to tile
+    bool relu;               // over what comes out; NaN stays NaN
+} pm_tiles;
+
+// Products of a tile.
+enum { PM_TILE = 16 };
 
 // Rows that are normalized over their columns, then scaled and moved.
 typedef struct pm_layer_norm {
@@ -168,6 +183,11 @@ typedef struct pm_kernels {
     // where[o]: index in its plane of the first largest element; NULL when not wanted.
     void (*max_pool)(const pm_window *w, const float *x, float *y, int32_t *where);
     void (*max_channels)(const pm_channel_pool *pool); // the same values and indices as max_pool
+    // For tiles (PM_TILE, tiles, stride) of an image (height + 2, width + 2, stride), width and height
+    // rounded up to even, what is multiplied with the weights; from the products the outputs (height, width,
+    // stride) with bias (channels). Channels up to the next whole vector are read and written, too.
+    void (*tiles_in)(const pm_tiles *t, const float *image, float *tiles);
+    void (*tiles_out)(const pm_tiles *t, const float *tiles, const float *bias, float *image);
     void (*max_pool_backward)(const pm_window *w, const int32_t *where, const float *dy, float *dx);
     void (*average_pool)(const pm_window *w, const float *x, float *y);
     void (*average_pool_backward)(const pm_window *w, const float *dy, float *dx);

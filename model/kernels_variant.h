@@ -21,6 +21,7 @@ void PM_KERNEL(fill_row)(pm_kernels *table);
 void PM_KERNEL(fill_block)(pm_kernels *table);
 void PM_KERNEL(fill_image)(pm_kernels *table);
 void PM_KERNEL(fill_pool)(pm_kernels *table);
+void PM_KERNEL(fill_tiles)(pm_kernels *table);
 void PM_KERNEL(fill_panel)(pm_kernels *table);
 void PM_KERNEL(fill_pairs)(pm_kernels *table);
 void PM_KERNEL(fill_probe)(pm_kernels *table);

@@ -572,6 +572,8 @@ const pm_kernels *pm_reference_kernels(void)
                                      .unroll_backward = unroll_backward,
                                      .max_pool = max_pool,
                                      .max_channels = max_channels,
+                                     .tiles_in = pm_reference_tiles_in,
+                                     .tiles_out = pm_reference_tiles_out,
                                      .max_pool_backward = max_pool_backward,
                                      .average_pool = average_pool,
                                      .average_pool_backward = average_pool_backward,
@@ -582,18 +584,4 @@ const pm_kernels *pm_reference_kernels(void)
                                      .round = round_,
                                      .round_pairs = round_pairs};
     return &table;
-}
-
-void pm_reference_product(const pm_product *p)
-{
-    for (size_t i = 0; i < p->m; i++)
-        for (size_t j = 0; j < p->n; j++) {
-            double sum = p->accumulate ? (double)p->c[i * p->c_stride + j] : 0;
-            for (size_t k = 0; k < p->k; k++) {
-                float a = p->transpose_a ? p->a[k * p->a_stride + i] : p->a[i * p->a_stride + k];
-                float b = p->transpose_b ? p->b[j * p->b_stride + k] : p->b[k * p->b_stride + j];
-                sum += (double)a * (double)b;
-            }
-            p->c[i * p->c_stride + j] = (float)sum;
-        }
 }

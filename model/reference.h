@@ -7,4 +7,7 @@
 // The twins in a table of the same shape.
 const pm_kernels *pm_reference_kernels(void);
 
+// Of products (reference_products.c); those of tiles are in the table, too.
 void pm_reference_product(const pm_product *product);
+void pm_reference_tiles_in(const pm_tiles *t, const float *image, float *tiles);
+void pm_reference_tiles_out(const pm_tiles *t, const float *tiles, const float *bias, float *image);

@@ -1,5 +1,7 @@
 #include "net/socket.h"
 
+#include "net/share.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,12 +32,18 @@ enum {
 
 struct pm_net {
     void *context;
+    pm_shm *shm; // NULL: frames travel as bytes
 };
+
+// Whether a DEALER's peer reads this process's memory, which its first answer tells.
+typedef enum sharing { ASKING, SHARING, APART } sharing;
 
 struct pm_socket {
     pm_net *net;
     void *handle;
     pm_socket_kind kind;
+    sharing sharing; // DEALER
+    uint64_t arena;  // DEALER, SHARING: nonce of its peer's
     char endpoint[ENDPOINT_MAX];
 };
 
@@ -59,8 +67,19 @@ void pm_net_destroy(pm_net **net)
         return;
     while (zmq_ctx_term((*net)->context) && errno == EINTR)
         ;
+    pm_shm_destroy(&(*net)->shm);
     free(*net);
     *net = NULL;
+}
+
+pm_status pm_net_share(pm_net *net)
+{
+    return net->shm ? pm_ok() : pm_shm_create(&net->shm);
+}
+
+pm_shm *pm_net_shm(const pm_net *net)
+{
+    return net->shm;
 }
 
 static void set_int(void *handle, int option, int value)
@@ -99,10 +118,23 @@ pm_status pm_socket_create(pm_socket **socket, pm_net *net, pm_socket_kind kind)
     return pm_ok();
 }
 
+// What arrived and is not read is borrowed all the same.
+static void give_back_unread(pm_socket *socket)
+{
+    pm_status status = pm_ok();
+    for (int i = 0; i < HIGH_WATER && socket->net->shm && status.code != PM_TIMEOUT; i++) {
+        pm_peer from;
+        pm_message message = {0};
+        status = pm_socket_receive(socket, &from, &message, 0);
+        pm_message_clear(&message);
+    }
+}
+
 void pm_socket_destroy(pm_socket **socket)
 {
     if (!socket || !*socket)
         return;
+    give_back_unread(*socket);
     zmq_close((*socket)->handle);
     free(*socket);
     *socket = NULL;
@@ -197,21 +229,39 @@ static int send_parts(pm_socket *socket, const pm_peer *to, pm_message *message,
     return 0;
 }
 
-pm_status pm_socket_send(pm_socket *socket, const pm_peer *to, pm_message *message)
+static pm_status send(pm_socket *socket, const pm_peer *to, pm_message *message)
 {
     pm_buffer *header = pm_message_encode(message->header);
-    if (!header) {
-        pm_message_clear(message);
+    if (!header)
         return pm_fail(PM_NO_MEMORY, "a header to send");
-    }
     HAPPENS_BEFORE(socket->net);
-    int failed = send_parts(socket, to, message, header), error = errno;
-    pm_message_clear(message);
-    if (!failed)
+    if (!send_parts(socket, to, message, header))
         return pm_ok();
+    const int error = errno;
     if (error == EHOSTUNREACH || error == EAGAIN)
         return pm_fail(PM_UNAVAILABLE, "the peer is gone or does not read");
     return pm_fail(PM_IO, "cannot send: %s", zmq_strerror(error));
+}
+
+// Whether messages to the peer name this process's arena. A DEALER asks by it, a ROUTER answers by it.
+static bool shares(const pm_socket *socket, const pm_peer *to)
+{
+    return socket->net->shm && (socket->kind == PM_SOCKET_DEALER   ? socket->sharing != APART
+                                : socket->kind == PM_SOCKET_ROUTER ? to->arena != 0
+                                                                   : false);
+}
+
+pm_status pm_socket_send(pm_socket *socket, const pm_peer *to, pm_message *message)
+{
+    pm_shm *shm = shares(socket, to) ? socket->net->shm : NULL;
+    const uint64_t arena = socket->kind == PM_SOCKET_ROUTER ? to->arena : socket->arena;
+    pm_status status = shm ? pm_share_out(shm, arena, message) : pm_ok();
+    if (status.code == PM_OK)
+        status = send(socket, to, message);
+    if (status.code != PM_OK && shm)
+        pm_share_undo(shm, arena, message);
+    pm_message_clear(message);
+    return status;
 }
 
 static void close_part(void *data, void *hint)
@@ -272,8 +322,25 @@ static pm_status receive_parts(pm_socket *socket, pm_message *message)
     return status;
 }
 
+// What a message says of shared memory.
+static pm_status settle(pm_socket *socket, pm_peer *from, pm_message *message)
+{
+    uint64_t arena;
+    const pm_status status = pm_share_in(socket->net->shm, message, &arena);
+    if (socket->kind == PM_SOCKET_ROUTER) {
+        from->arena = arena;
+    } else if (socket->kind == PM_SOCKET_DEALER) {
+        socket->arena = arena;
+        socket->sharing = arena ? SHARING : APART;
+    }
+    if (status.code != PM_OK)
+        pm_message_clear(message);
+    return status;
+}
+
 static pm_status receive_peer(pm_socket *socket, pm_peer *from)
 {
+    from->arena = 0;
     zmq_msg_t part;
     zmq_msg_init(&part);
     pm_status status = pm_ok();
@@ -300,7 +367,8 @@ pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *messag
         if (named.code != PM_OK)
             return named;
     }
-    return receive_parts(socket, message);
+    const pm_status status = receive_parts(socket, message);
+    return status.code == PM_OK ? settle(socket, from, message) : status;
 }
 
 void *pm_socket_handle(const pm_socket *socket)

@@ -3,8 +3,10 @@
 // (or to the one it was handed to before first use); other threads reach that thread through an actor's pipe.
 //
 // Frames of 8 KiB and more are sent without a copy: the buffer's reference is held until the transport is
-// done. Received frames are aligned to 8 bytes at least.
+// done. Received frames are aligned to 8 bytes at least. Frames in shared memory (pm_net_share) do not travel
+// at all; what was sent so stays lent, and is not to be written, until the receiver has released it.
 #include "core/status.h"
+#include "net/shm.h"
 #include "proto/message.h"
 
 #include <stdbool.h>
@@ -21,6 +23,7 @@ typedef enum pm_socket_kind {
 
 // Who sent a message to a ROUTER: an opaque address, valid while that peer is connected.
 typedef struct pm_peer {
+    uint64_t arena; // nonce of the peer's shared memory; 0: it gets bytes
     uint8_t size;
     uint8_t id[39];
 } pm_peer;
@@ -34,6 +37,13 @@ static inline bool pm_peer_equal(const pm_peer *a, const pm_peer *b)
 pm_status pm_net_create(pm_net **net) PM_CHECKED;
 // Waits at most about a second for unsent messages.
 void pm_net_destroy(pm_net **net);
+
+// Before the first socket: sockets to processes of this host, where both do this, carry what lies in
+// pm_net_shm by reference. PM_IO where the system has no such memory; the net then works without.
+pm_status pm_net_share(pm_net *net) PM_CHECKED;
+
+// NULL without pm_net_share. Lives as long as the net.
+pm_shm *pm_net_shm(const pm_net *net);
 
 pm_status pm_socket_create(pm_socket **socket, pm_net *net, pm_socket_kind kind) PM_CHECKED;
 void pm_socket_destroy(pm_socket **socket);

@@ -97,7 +97,8 @@ static void on_shard(void *context, pm_socket *socket, const pm_peer *from, pm_m
 static pm_status start_shard(server *s, uint32_t index)
 {
     shard_line *l = &s->shards[index];
-    const pm_shard_options options = {s->tables.job, s->tables.specs, s->tables.count, index};
+    const pm_shard_options options = {s->tables.job, s->tables.specs, s->tables.count, index,
+                                      pm_net_shm(s->options->net)};
     pm_status status = pm_shard_create(&l->own.shard, &options);
     if (status.code == PM_OK)
         status = pm_actor_start(&l->actor, s->options->net, "shard", pm_shard_actor_main, &l->own);

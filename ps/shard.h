@@ -39,6 +39,7 @@ typedef struct pm_shard_options {
     const pm_table_spec *tables; // the graph's parameters, in order; copied, initial arrays outlive the shard
     uint32_t table_count;
     uint32_t index; // among the shards of its server
+    pm_shm *shm;    // where slices lie, so that they can be lent; NULL: in private memory
 } pm_shard_options;
 
 // Counted since the start of the shard.

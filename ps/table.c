@@ -349,7 +349,7 @@ static pm_status copy_tables(pm_shard *s, const pm_shard_options *o)
         s->counts[t] = o->tables[t].count;
         s->widths[t] = o->tables[t].width;
     }
-    return pm_pool_create(&s->pool);
+    return pm_pool_create(&s->pool, o->shm);
 }
 
 pm_status pm_shard_create(pm_shard **shard, const pm_shard_options *options)

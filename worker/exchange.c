@@ -25,10 +25,10 @@ pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *
     x->frozen = calloc(x->tables, sizeof *x->frozen);
     x->widths = calloc(x->tables, sizeof *x->widths);
     x->values = calloc(x->tables, sizeof *x->values);
-    x->installed = calloc(x->tables, sizeof *x->installed);
+    x->wanted = calloc(x->tables, sizeof *x->wanted);
     pm_status status = pm_fail(PM_NO_MEMORY, "an exchange of %u tables", x->tables);
-    if (x->counts && x->frozen && x->widths && x->values && x->installed)
-        status = pm_pool_create(&x->pool);
+    if (x->counts && x->frozen && x->widths && x->values && x->wanted)
+        status = pm_pool_create(&x->pool, options->shm);
     if (status.code == PM_OK) {
         memcpy(x->counts, options->counts, x->tables * sizeof *x->counts);
         if (options->frozen)
@@ -93,7 +93,7 @@ void pm_exchange_destroy(pm_exchange **exchange)
     free(x->frozen);
     free(x->widths);
     free(x->values);
-    free(x->installed);
+    free(x->wanted);
     free(x);
     *exchange = NULL;
 }
@@ -101,7 +101,6 @@ void pm_exchange_destroy(pm_exchange **exchange)
 void pm_exchange_bind(pm_exchange *exchange, uint32_t table, float *values)
 {
     exchange->values[table] = values;
-    exchange->installed[table] = NO_CLOCK;
 }
 
 void pm_exchange_post_pull(pm_exchange *x, const piece *p, const inquiry *asked, pm_buffer *ids)
@@ -197,7 +196,8 @@ static pm_status make_pieces(pm_exchange *x)
         x->pieces[i] = (piece){.place = place,
                                .frozen = x->frozen[place->table],
                                .width = x->widths[place->table],
-                               .held_clock = {NO_CLOCK, NO_CLOCK}};
+                               .held_clock = {NO_CLOCK, NO_CLOCK},
+                               .installed = NO_CLOCK};
     }
     return status;
 }
@@ -210,7 +210,7 @@ pm_status pm_exchange_begin(pm_exchange *exchange, const Paramill__Directive *di
     exchange->epoch = directive->epoch;
     exchange->placement_version = directive->placement;
     for (uint32_t t = 0; t < exchange->tables; t++)
-        exchange->installed[t] = NO_CLOCK;
+        exchange->wanted[t] = NO_CLOCK;
     pm_status status = copy_lines(exchange, directive);
     if (status.code == PM_OK)
         status = make_pieces(exchange);
@@ -474,21 +474,33 @@ bool pm_exchange_done(const pm_exchange *exchange, uint64_t clock)
     return exchange->piece_count > 0;
 }
 
+// What is frozen has the same values at every clock.
+static void install(const pm_exchange *x, piece *p, uint64_t clock)
+{
+    const pm_buffer *held = p->held[clock % 2];
+    if (p->installed != clock && !(p->frozen && p->installed != NO_CLOCK))
+        memcpy(x->values[p->place->table] + p->place->offset, held->data, held->size);
+    p->installed = clock;
+}
+
 pm_status pm_exchange_install(pm_exchange *exchange, uint32_t table, uint64_t clock)
 {
-    if (exchange->installed[table] == clock)
-        return pm_ok();
     if (!pm_exchange_have(exchange, table, clock))
         return pm_fail(PM_STALE, "table %u is not here at clock %llu", table, (unsigned long long)clock);
     uint32_t first = pm_placement_first(exchange->placement, table);
     uint32_t count = pm_placement_count(exchange->placement, table);
-    for (uint32_t i = first; i < first + count; i++) {
-        const piece *p = &exchange->pieces[i];
-        memcpy(exchange->values[table] + p->place->offset, p->held[clock % 2]->data,
-               p->held[clock % 2]->size);
-    }
-    exchange->installed[table] = clock;
+    for (uint32_t i = first; i < first + count; i++)
+        install(exchange, &exchange->pieces[i], clock);
     return pm_ok();
+}
+
+void pm_exchange_install_held(pm_exchange *exchange, uint64_t clock)
+{
+    for (uint32_t i = 0; i < exchange->piece_count; i++) {
+        piece *p = &exchange->pieces[i];
+        if (!p->width && pm_exchange_holds(p, clock))
+            install(exchange, p, clock);
+    }
 }
 
 bool pm_exchange_is_stale(const pm_exchange *exchange, uint64_t *clock)

@@ -28,6 +28,7 @@ typedef struct pm_exchange_options {
     uint32_t tables;
     uint32_t lanes;
     uint32_t request_ms; // a shard that is silent for so long while asked is PM_TIMEOUT
+    pm_shm *shm;         // where sums lie, so that they can be lent; NULL: in private memory
 } pm_exchange_options;
 
 pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *options) PM_CHECKED;
@@ -88,6 +89,10 @@ bool pm_exchange_done(const pm_exchange *exchange, uint64_t clock);
 // Copies the table's values of that clock to the bound memory, unless they are there already. PM_STALE when
 // they are not held.
 pm_status pm_exchange_install(pm_exchange *exchange, uint32_t table, uint64_t clock) PM_CHECKED;
+
+// The same for all slices of dense tables that are held at that clock, before the rest is here. What has
+// still to be computed at an earlier clock has its parameters installed again.
+void pm_exchange_install_held(pm_exchange *exchange, uint64_t clock);
 
 // True when the job went on without this worker (it was taken for dead): begin anew at *clock.
 bool pm_exchange_is_stale(const pm_exchange *exchange, uint64_t *clock);

@@ -29,7 +29,8 @@ typedef struct piece {
     uint32_t width;     // of a row; 0: dense
     pm_buffer *held[2]; // dense: the values of held_clock[i]; clock c in place c % 2
     uint64_t held_clock[2];
-    uint64_t reached; // sparse: the newest clock that the slice is known to have come to
+    uint64_t installed; // dense: the clock of what lies where the table is bound
+    uint64_t reached;   // sparse: the newest clock that the slice is known to have come to
     inquiry ask;
     push *pushes; // of ask.clock - 1, not answered; none: it is a pull
     uint32_t push_count, push_capacity;
@@ -48,8 +49,8 @@ struct pm_exchange {
     bool *frozen;
     uint32_t *widths;
     uint32_t tables, lanes, request_ms;
-    float **values;      // where tables are installed
-    uint64_t *installed; // clock that values[t] holds; of a sparse table the clock whose rows are wanted
+    float **values;   // where tables are installed
+    uint64_t *wanted; // of a sparse table: the clock whose rows are wanted
     pm_pool *pool;
     pm_outbox outbox;
 

@@ -70,13 +70,13 @@ pm_status pm_exchange_want(pm_exchange *exchange, uint32_t table, uint64_t clock
     uint32_t pieces = pm_placement_count(exchange->placement, table);
     for (uint32_t i = first; i < first + pieces && status.code == PM_OK; i++)
         status = want_piece(exchange, &exchange->pieces[i], clock, ids, count, now_ms);
-    exchange->installed[table] = clock;
+    exchange->wanted[table] = clock;
     return status;
 }
 
 bool pm_exchange_have_rows(const pm_exchange *exchange, uint32_t table, uint64_t clock)
 {
-    if (check_table(exchange, table).code != PM_OK || exchange->installed[table] != clock)
+    if (check_table(exchange, table).code != PM_OK || exchange->wanted[table] != clock)
         return false;
     uint32_t first = pm_placement_first(exchange->placement, table);
     uint32_t pieces = pm_placement_count(exchange->placement, table);
@@ -102,7 +102,7 @@ pm_status pm_exchange_take_rows(pm_exchange *exchange, uint32_t table, uint64_t 
         to += held->size;
         pm_buffer_unref(&exchange->pieces[i].rows);
     }
-    exchange->installed[table] = NO_CLOCK;
+    exchange->wanted[table] = NO_CLOCK;
     return pm_ok();
 }
 

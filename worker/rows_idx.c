@@ -13,7 +13,6 @@ typedef struct source {
     pm_idx features, targets;
     size_t outputs;
     pm_loss loss;
-    float byte_value[256]; // byte -> value / 255
 } source;
 
 typedef struct idx_rows {
@@ -85,8 +84,6 @@ static pm_status load_source(source **out, const pm_job_dataset *files, pm_loss 
     s->users = 1;
     s->loss = loss;
     s->outputs = shape->outputs;
-    for (int i = 0; i < 256; i++)
-        s->byte_value[i] = (float)i / 255.0f;
     pm_status status = pm_idx_load(&s->features, files->features);
     if (status.code == PM_OK)
         status = pm_idx_load(&s->targets, files->targets);
@@ -98,11 +95,15 @@ static pm_status load_source(source **out, const pm_job_dataset *files, pm_loss 
     return status;
 }
 
-static void read_floats(const pm_idx *idx, uint64_t row, const float *byte_value, float *out)
+static void read_floats(const pm_idx *idx, uint64_t row, float *restrict out)
 {
-    const unsigned char *from = idx->values + row * idx->row_count * (idx->type == PM_IDX_U8 ? 1 : 4);
-    for (size_t i = 0; i < idx->row_count; i++)
-        out[i] = idx->type == PM_IDX_U8 ? byte_value[from[i]] : big_endian_float(from + 4 * i);
+    const size_t count = idx->row_count;
+    if (idx->type == PM_IDX_U8)
+        for (size_t i = 0; i < count; i++)
+            out[i] = (float)idx->values[row * count + i] / 255.0f;
+    else
+        for (size_t i = 0; i < count; i++)
+            out[i] = big_endian_float(idx->values + 4 * (row * count + i));
 }
 
 static void read_row(const pm_dataset *dataset, uint64_t row, size_t at, void *features, void *targets)
@@ -112,11 +113,11 @@ static void read_row(const pm_dataset *dataset, uint64_t row, size_t at, void *f
     row += d->first;
     if (d->permuted)
         row = pm_rng_permute(d->order, 0, row, s->features.shape[0]);
-    read_floats(&s->features, row, s->byte_value, (float *)features + at * s->features.row_count);
+    read_floats(&s->features, row, (float *)features + at * s->features.row_count);
     if (pm_loss_kind_of(s->loss)->target == PM_TARGET_CLASS)
         ((int32_t *)targets)[at] = s->targets.values[row];
     else
-        read_floats(&s->targets, row, s->byte_value, (float *)targets + at * s->outputs);
+        read_floats(&s->targets, row, (float *)targets + at * s->outputs);
 }
 
 static void close_rows(pm_dataset *dataset)

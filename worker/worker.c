@@ -161,7 +161,8 @@ static pm_status open_job(worker *w)
                                          .widths = w->trainer.widths,
                                          .tables = w->trainer.tables,
                                          .lanes = job->lanes,
-                                         .request_ms = job->cluster.request_ms};
+                                         .request_ms = job->cluster.request_ms,
+                                         .shm = pm_net_shm(w->options->net)};
     if (status.code == PM_OK)
         status = pm_exchange_create(&w->exchange, &options);
     for (uint32_t i = 0; i < w->trainer.tables && status.code == PM_OK; i++)
@@ -389,6 +390,7 @@ static pm_status work_clock(worker *w, uint64_t epoch, bool *idle)
         } else {
             read_ahead(w);
             status = turn(w);
+            pm_exchange_install_held(w->exchange, w->clock + 1);
         }
         if (status.code != PM_OK)
             return status;

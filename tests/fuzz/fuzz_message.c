@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                .optimizer = {.kind = PM_OPTIMIZER_MOMENTUM, .learning_rate = 0.1},
                                .checkpoint = {.every_steps = 2}};
     static const pm_table_spec table = {FLOATS, false, 0, 1, true, false, initial, 0};
-    const pm_shard_options shard_options = {&job, &table, 1, 0};
+    const pm_shard_options shard_options = {&job, &table, 1, 0, NULL};
     const pm_gather_options gather_options = {&job, &table, 1};
     pm_shard *shard = NULL;
     pm_gather *gather = NULL;

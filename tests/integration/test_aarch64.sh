@@ -11,7 +11,7 @@ for room in core model; do ln -s "$SOURCE/$room" include/$room; done
 flags=(-std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Wno-format-truncation -ffp-contract=off -Iinclude -I"$SOURCE" -I"$SOURCE/tests/tsan")
 compile() { aarch64-linux-gnu-gcc "${flags[@]}" "$@"; }
 objects=()
-for kernel in block element image norm pairs panel pool probe row; do
+for kernel in block element image norm pairs panel pool probe row tiles; do
     contract=off
     case $kernel in panel | probe) contract=fast ;; esac
     compile -O3 -ffp-contract=$contract -DPM_VARIANT=plain -c "$SOURCE/model/kernel_$kernel.c" -o $kernel.o
@@ -19,8 +19,8 @@ for kernel in block element image norm pairs panel pool probe row; do
 done
 # The one thing of BLIS's that a convolution may need is its plain twin here.
 compile -Dpm_product_run=pm_reference_product -c "$SOURCE/model/conv_unrolled.c" -o conv_unrolled.o
-for test in kernels conv_channels; do
-    compile "$SOURCE/tests/unit/test_$test.c" "$SOURCE/tests/tsan/main.c" "$SOURCE"/model/{kernels,reference,conv_channels,conv_direct}.c \
+for test in kernels kernel_tiles conv_channels; do
+    compile "$SOURCE/tests/unit/test_$test.c" "$SOURCE/tests/tsan/main.c" "$SOURCE"/model/{kernels,reference,reference_products,conv_channels,conv_direct,conv_tiles}.c \
         "$SOURCE"/core/{rng,status}.c conv_unrolled.o "${objects[@]}" -lpthread -lm -o test_$test
     timeout -k 5 300 qemu-aarch64 -L /usr/aarch64-linux-gnu ./test_$test >out 2>&1 || { tail -n 20 out; fail "$test"; }
 done

@@ -35,6 +35,11 @@ sed -i "s/workers: 2/workers: 2, shards_per_server: 3/" "$work/job.yaml"
 timeout -k 5 120 "$PARAMILL" up "$work/job.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "shards"; }
 agree "three shards a server" "$work/shards"
 
+small_job "$work/job.yaml" "$work/sockets" 2 2
+timeout -k 5 120 "$PARAMILL" up --no-shared-memory "$work/job.yaml" >"$work/log" 2>&1 ||
+    { cat "$work/log"; fail "sockets"; }
+agree "all through sockets" "$work/sockets"
+
 for threads in 2 3; do
     small_job "$work/job.yaml" "$work/threads-$threads" 1 1
     sed -i "s/workers: 1/workers: 1, worker_threads: $threads/" "$work/job.yaml"

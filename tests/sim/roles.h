@@ -277,12 +277,12 @@ static void make_role(cluster *c, node *n)
         frozen[t] = c->tables[t].frozen;
         widths[t] = c->tables[t].width;
     }
-    const pm_exchange_options exchange = {COUNTS, frozen,       widths,
-                                          TABLES, c->job.lanes, c->job.cluster.request_ms};
+    const pm_exchange_options exchange = {
+        COUNTS, frozen, widths, TABLES, c->job.lanes, c->job.cluster.request_ms, NULL};
     const pm_gather_options gather = {&c->job, c->tables, TABLES};
     if (n->role == PARAMILL__ROLE__ROLE_SERVER)
         for (uint32_t s = 0; s < c->job.cluster.shards_per_server; s++) {
-            const pm_shard_options shard = {&c->job, c->tables, TABLES, s};
+            const pm_shard_options shard = {&c->job, c->tables, TABLES, s, NULL};
             is_ok(c, pm_shard_create(&n->shards[s], &shard));
         }
     if (n->role == PARAMILL__ROLE__ROLE_CHECKPOINT && is_ok(c, pm_gather_create(&n->gather, &gather))) {

@@ -14,7 +14,7 @@ typedef struct kit {
 static kit make(void)
 {
     kit k = {0};
-    const pm_exchange_options options = {COUNTS, NULL, NULL, 2, LANES, 30000};
+    const pm_exchange_options options = {COUNTS, NULL, NULL, 2, LANES, 30000, NULL};
     ok(pm_exchange_create(&k.x, &options));
     for (uint32_t t = 0; t < 2; t++) {
         k.values[t] = calloc(COUNTS[t], sizeof(float));
@@ -72,7 +72,8 @@ Test(exchange, a_frozen_table_is_pulled_once_and_pushed_without_values)
 {
     pm_exchange *x = NULL;
     float values[3] = {0};
-    const pm_exchange_options options = {(const uint64_t[]){3}, (const bool[]){true}, NULL, 1, LANES, 30000};
+    const pm_exchange_options options = {
+        (const uint64_t[]){3}, (const bool[]){true}, NULL, 1, LANES, 30000, NULL};
     ok(pm_exchange_create(&x, &options));
     pm_exchange_bind(x, 0, values);
     Paramill__Directive *d = kit_directive(PARAMILL__DIRECTIVE__VERB__RUN, 3, 1, LANES);
@@ -128,6 +129,29 @@ Test(exchange, new_parameters_wait_until_they_are_installed)
     ok(pm_exchange_install(k.x, 0, 0));
     cr_assert_eq(k.values[0][0], 1);
     cr_assert_eq(pm_exchange_install(k.x, 0, 2).code, PM_STALE);
+    drop(&k);
+}
+
+Test(exchange, slices_are_installed_as_they_come_and_earlier_ones_again_where_lanes_are_left)
+{
+    kit k = make();
+    answer(&k, 1);
+    pm_exchange_install_held(k.x, 0);
+    cr_assert_eq(k.values[0][0], 1);
+    cr_assert_eq(k.values[1][BIG - 1], 1);
+    ok(pm_exchange_push(k.x, 1, (pm_block){0, 4}, 0, k.values[1], 0));
+    const pm_outbox *out = pm_exchange_outbox(k.x);
+    cr_assert_eq(out->posts[1].message.header->push->slice, 1);
+    pm_message m = parameters(1, 1, 1, 2, PM_SLICE_FLOATS);
+    ok(pm_exchange_handle(k.x, out->posts[1].port, &m, 0));
+    pm_message_clear(&m);
+    pm_exchange_install_held(k.x, 1);
+    cr_assert_eq(k.values[0][0], 1);
+    cr_assert_eq(k.values[1][PM_SLICE_FLOATS - 1], 1);
+    cr_assert_eq(k.values[1][PM_SLICE_FLOATS], 2);
+    cr_assert_eq(pm_exchange_install(k.x, 1, 1).code, PM_STALE, "the other slices are not here");
+    ok(pm_exchange_install(k.x, 1, 0));
+    cr_assert_eq(k.values[1][PM_SLICE_FLOATS], 1);
     drop(&k);
 }
 

@@ -9,7 +9,7 @@ static pm_exchange *make(void)
 {
     pm_exchange *x = NULL;
     const pm_exchange_options options = {
-        (const uint64_t[]){(uint64_t)ROWS * WIDTH}, NULL, (const uint32_t[]){WIDTH}, 1, LANES, 30000};
+        (const uint64_t[]){(uint64_t)ROWS * WIDTH}, NULL, (const uint32_t[]){WIDTH}, 1, LANES, 30000, NULL};
     ok(pm_exchange_create(&x, &options));
     Paramill__Directive *d = kit_directive(PARAMILL__DIRECTIVE__VERB__RUN, 3, 2, LANES);
     ok(pm_exchange_begin(x, d, 0, 0));

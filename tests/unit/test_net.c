@@ -1,3 +1,4 @@
+#include "cluster/pool.h"
 #include "net/actor.h"
 #include "net/http.h"
 #include "net/loop.h"
@@ -5,6 +6,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -59,6 +61,154 @@ Test(net, messages_cross_tcp_and_inproc_whole, .timeout = 30)
 {
     exchange("tcp://127.0.0.1:*");
     exchange("inproc://exchange");
+}
+
+// Two nets, as in two processes; the second shares if asked to.
+typedef struct two_nets {
+    pm_net *nets[2];
+    pm_socket *router, *dealer; // of the first, of the second
+    pm_pool *pools[2];
+} two_nets;
+
+static two_nets make_two(bool both_share)
+{
+    two_nets t = {0};
+    for (int i = 0; i < 2; i++) {
+        must(pm_net_create(&t.nets[i]));
+        if (i == 0 || both_share)
+            must(pm_net_share(t.nets[i]));
+        must(pm_pool_create(&t.pools[i], pm_net_shm(t.nets[i])));
+    }
+    must(pm_socket_create(&t.router, t.nets[0], PM_SOCKET_ROUTER));
+    must(pm_socket_create(&t.dealer, t.nets[1], PM_SOCKET_DEALER));
+    must(pm_socket_bind(t.router, "tcp://127.0.0.1:*"));
+    must(pm_socket_connect(t.dealer, pm_socket_endpoint(t.router)));
+    return t;
+}
+
+static void unmake_two(two_nets *t)
+{
+    pm_socket_destroy(&t->dealer);
+    pm_socket_destroy(&t->router);
+    for (int i = 0; i < 2; i++) {
+        pm_pool_destroy(&t->pools[i]);
+        pm_net_destroy(&t->nets[i]);
+    }
+}
+
+// A message with a frame of size bytes from a pool, and one of three bytes.
+static pm_message message_from(pm_pool *pool, size_t size, unsigned char fill)
+{
+    pm_message m = push_of((uint32_t)size, 3, fill);
+    pm_buffer *frame = pm_pool_take(pool, size);
+    memset(frame->data, fill, size);
+    must(pm_message_add(&m, frame));
+    return m;
+}
+
+static bool is_borrowed(const pm_buffer *frame)
+{
+    return frame->is_lent && frame->is_lent(frame);
+}
+
+static void check(const pm_message *m, size_t size, unsigned char fill, bool borrowed)
+{
+    cr_assert_null(m->header->shared);
+    cr_assert_eq(m->frame_count, 2);
+    cr_assert_eq(m->frames[0]->size, 3);
+    cr_assert_eq(m->frames[1]->size, size);
+    for (size_t i = 0; i < size; i++)
+        cr_assert_eq(((unsigned char *)m->frames[1]->data)[i], fill);
+    cr_assert_eq(is_borrowed(m->frames[1]), borrowed);
+}
+
+// One message there and one back.
+static void round_trip(const two_nets *t, size_t size, bool borrowed_there, bool borrowed_back)
+{
+    pm_peer from;
+    pm_message out = message_from(t->pools[1], size, 0xA5), in = {0};
+    must(pm_socket_send(t->dealer, NULL, &out));
+    must(pm_socket_receive(t->router, &from, &in, 5000));
+    check(&in, size, 0xA5, borrowed_there);
+    pm_message_clear(&in);
+    out = message_from(t->pools[0], size, 0x5A);
+    must(pm_socket_send(t->router, &from, &out));
+    must(pm_socket_receive(t->dealer, NULL, &in, 5000));
+    check(&in, size, 0x5A, borrowed_back);
+    pm_message_clear(&in);
+}
+
+Test(net, large_frames_stay_where_they_lie_once_both_have_met, .timeout = 30)
+{
+    two_nets t = make_two(true);
+    round_trip(&t, 1 << 20, false, true);
+    for (int i = 0; i < 3; i++)
+        round_trip(&t, 1 << 20, true, true);
+    round_trip(&t, 1000, false, false);
+    unmake_two(&t);
+}
+
+Test(net, who_does_not_share_memory_gets_bytes, .timeout = 30)
+{
+    two_nets t = make_two(false);
+    for (int i = 0; i < 2; i++)
+        round_trip(&t, 1 << 20, false, false);
+    unmake_two(&t);
+}
+
+Test(net, what_was_not_read_is_given_back_when_the_socket_closes, .timeout = 30)
+{
+    two_nets t = make_two(true);
+    round_trip(&t, 1 << 20, false, true);
+    pm_message out = message_from(t.pools[1], 1 << 20, 1);
+    pm_buffer *kept = pm_buffer_ref(out.frames[1]);
+    must(pm_socket_send(t.dealer, NULL, &out));
+    cr_assert(pm_buffer_is_shared(kept));
+    zmq_pollitem_t arrived = {pm_socket_handle(t.router), 0, ZMQ_POLLIN, 0};
+    cr_assert_eq(zmq_poll(&arrived, 1, 5000), 1);
+    pm_socket_destroy(&t.router);
+    cr_assert_not(pm_buffer_is_shared(kept));
+    pm_buffer_unref(&kept);
+    unmake_two(&t);
+}
+
+// A loan that is none costs its sender an error, as all that is no message.
+Test(net, an_impossible_loan_is_refused, .timeout = 30)
+{
+    two_nets t = make_two(true);
+    round_trip(&t, 1 << 20, false, true);
+    const pm_shm_name name = pm_shm_name_of(pm_net_shm(t.nets[1]));
+    pm_socket *raw = NULL; // of a net that shares nothing: what the header says of loans goes out as it is
+    pm_net *net = NULL;
+    must(pm_net_create(&net));
+    must(pm_socket_create(&raw, net, PM_SOCKET_DEALER));
+    must(pm_socket_connect(raw, pm_socket_endpoint(t.router)));
+    const uint64_t own = pm_shm_name_of(pm_net_shm(t.nets[0])).nonce;
+    const struct {
+        uint64_t borrower, offset;
+        uint32_t frame;
+    } bad[] = {{own, 0, 0}, {own, UINT64_MAX - 63, 0}, {own, 4096 + 128, 1}, {name.nonce, 4096 + 128, 0}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        pm_message out = push_of(1, 0, 0), in = {0};
+        Paramill__Loan *loan = pm_proto_new(&paramill__loan__descriptor);
+        loan->frame = bad[i].frame;
+        loan->offset = bad[i].offset;
+        loan->size = 64;
+        Paramill__Shared *shared = out.header->shared = pm_proto_new(&paramill__shared__descriptor);
+        shared->pid = name.pid;
+        shared->file = name.file;
+        shared->nonce = name.nonce;
+        shared->borrower = bad[i].borrower;
+        shared->loans = calloc(1, sizeof(Paramill__Loan *));
+        shared->loans[shared->n_loans++] = loan;
+        pm_peer from;
+        must(pm_socket_send(raw, NULL, &out));
+        cr_assert_eq(pm_socket_receive(t.router, &from, &in, 5000).code, PM_PROTOCOL);
+        cr_assert_null(in.header);
+    }
+    pm_socket_destroy(&raw);
+    pm_net_destroy(&net);
+    unmake_two(&t);
 }
 
 Test(net, a_port_in_use_is_named, .timeout = 30)

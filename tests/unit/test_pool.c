@@ -7,7 +7,7 @@
 Test(pool, a_released_buffer_serves_again)
 {
     pm_pool *pool = NULL;
-    ok(pm_pool_create(&pool));
+    ok(pm_pool_create(&pool, NULL));
     pm_buffer *a = pm_pool_take(pool, 1000);
     void *memory = a->data;
     pm_buffer_unref(&a);
@@ -21,7 +21,7 @@ Test(pool, a_released_buffer_serves_again)
 Test(pool, buffers_outlive_the_pool)
 {
     pm_pool *pool = NULL;
-    ok(pm_pool_create(&pool));
+    ok(pm_pool_create(&pool, NULL));
     pm_buffer *a = pm_pool_copy(pool, "bytes", 6), *b = pm_buffer_ref(a);
     pm_pool_destroy(&pool);
     pm_buffer_unref(&a);
@@ -32,7 +32,7 @@ Test(pool, buffers_outlive_the_pool)
 Test(pool, more_than_a_slice_is_refused)
 {
     pm_pool *pool = NULL;
-    ok(pm_pool_create(&pool));
+    ok(pm_pool_create(&pool, NULL));
     cr_assert_null(pm_pool_take(pool, (1 << 20) + 1));
     pm_buffer *most = pm_pool_take(pool, 1 << 20);
     cr_assert_not_null(most);
@@ -54,7 +54,7 @@ static void *take_and_release(void *argument)
 Test(pool, threads_share_it, .timeout = 30)
 {
     pm_pool *pool = NULL;
-    ok(pm_pool_create(&pool));
+    ok(pm_pool_create(&pool, NULL));
     pthread_t threads[3];
     for (int i = 0; i < 3; i++)
         cr_assert_eq(pthread_create(&threads[i], NULL, take_and_release, pool), 0);

@@ -6,20 +6,23 @@
 #include <math.h>
 #include <string.h>
 
-enum { ROWS = 4, WIDTH = 10, FEATURES = 3 * WIDTH * WIDTH, CLASSES = 7 };
+enum { ROWS = 4, WIDTH = 10, FEATURES = 3 * WIDTH * WIDTH, CHANNELS_MAX = 16, CLASSES = 7 };
+
+// Of images: what a convolution sums as it is, and what it makes tiles of.
+static const int64_t CHANNELS[] = {3, CHANNELS_MAX};
 
 // Convolution, rectifier, pool, product, rectifier. apart: what is between them is read by others too, so
 // that nothing can be joined.
-static pm_graph *image_net(bool apart)
+static pm_graph *image_net(bool apart, int64_t channels)
 {
     pm_graph *g = graphs_create();
-    const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(3, WIDTH, WIDTH));
+    const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(channels, WIDTH, WIDTH));
     const pm_attribute pads[] = {pm_attribute_ints("pads", (const int64_t[]){1, 1, 1, 1}, 4)};
     const pm_attribute window[] = {pm_attribute_ints("kernel_shape", (const int64_t[]){2, 2}, 2),
                                    pm_attribute_ints("strides", (const int64_t[]){2, 2}, 2)};
     const uint32_t conv =
         graphs_node_with(g, "Conv",
-                         GRAPHS_VALUES(x, graphs_param(g, "weight", GRAPHS_SHAPE(32, 3, 3, 3)),
+                         GRAPHS_VALUES(x, graphs_param(g, "weight", GRAPHS_SHAPE(32, channels, 3, 3)),
                                        graphs_param(g, "bias", GRAPHS_SHAPE(32))),
                          pads, 1);
     const uint32_t relu = graphs_node(g, "Relu", GRAPHS_VALUES(conv));
@@ -54,13 +57,14 @@ static void fill(float *x, size_t count)
         x[i] = nets_number(99, i);
 }
 
-static float input[ROWS * FEATURES], outputs[4][ROWS * 32 * WIDTH * WIDTH], joined[ROWS * CLASSES];
+static float input[ROWS * CHANNELS_MAX * WIDTH * WIDTH], outputs[4][ROWS * 32 * WIDTH * WIDTH],
+    joined[ROWS * CLASSES];
 
-Test(program_fuse, answers_keep_their_bits)
+static void check_answers(int64_t channels)
 {
-    pm_graph *graphs[] = {image_net(false), image_net(true)};
+    pm_graph *graphs[] = {image_net(false, channels), image_net(true, channels)};
     pm_plan *plans[2] = {NULL, NULL};
-    fill(input, ROWS * FEATURES);
+    fill(input, ROWS * pm_graph_input_count(graphs[0]));
     for (size_t i = 0; i < 2; i++)
         NETS_OK(pm_plan_create_inference(&plans[i], graphs[i], ROWS));
     cr_assert(!has(plans[0], "Relu") && !has(plans[0], "MaxPool") && has(plans[0], "ConvPool"));
@@ -79,6 +83,12 @@ Test(program_fuse, answers_keep_their_bits)
     }
 }
 
+Test(program_fuse, answers_keep_their_bits)
+{
+    for (size_t i = 0; i < 2; i++)
+        check_answers(CHANNELS[i]);
+}
+
 // A step of the joined graph and of the one apart, which alone has tasks of the operator, gives the same.
 static void check_steps(pm_graph *const graphs[2], const char *apart)
 {
@@ -87,7 +97,7 @@ static void check_steps(pm_graph *const graphs[2], const char *apart)
     for (size_t i = 0; i < 2; i++) {
         NETS_OK(
             pm_plan_create_training(&plans[i], graphs[i], PM_LOSS_SOFTMAX_CROSS_ENTROPY, ROWS / 2, 2, ROWS));
-        fill(pm_plan_input(plans[i]), ROWS * FEATURES);
+        fill(pm_plan_input(plans[i]), ROWS * pm_graph_input_count(graphs[i]));
         for (int32_t r = 0; r < ROWS; r++)
             ((int32_t *)pm_plan_target(plans[i]))[r] = r;
         pm_step step = {.seed = 1, .lane_count = 2};
@@ -106,10 +116,12 @@ static void check_steps(pm_graph *const graphs[2], const char *apart)
 
 Test(program_fuse, steps_keep_their_bits)
 {
-    pm_graph *graphs[] = {image_net(false), image_net(true)};
-    check_steps(graphs, "MaxPoolWhere");
-    for (size_t i = 0; i < 2; i++)
-        pm_graph_destroy(&graphs[i]);
+    for (size_t c = 0; c < 2; c++) {
+        pm_graph *graphs[] = {image_net(false, CHANNELS[c]), image_net(true, CHANNELS[c])};
+        check_steps(graphs, "MaxPoolWhere");
+        for (size_t i = 0; i < 2; i++)
+            pm_graph_destroy(&graphs[i]);
+    }
 }
 
 // A residual block: convolution, normalization, rectifier, convolution, normalization, plus the input,

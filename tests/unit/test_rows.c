@@ -12,7 +12,7 @@ static const pm_table_spec TABLE = {FLOATS, false, 0, 1, true, false, INITIAL, W
 static pm_shard *make(const pm_job *job)
 {
     pm_shard *shard = NULL;
-    const pm_shard_options options = {job, &TABLE, 1, 0};
+    const pm_shard_options options = {job, &TABLE, 1, 0, NULL};
     ok(pm_shard_create(&shard, &options));
     Paramill__Directive *d = kit_directive(PARAMILL__DIRECTIVE__VERB__PREPARE, 1, 1, LANES);
     ok(pm_shard_direct(shard, d, 0));

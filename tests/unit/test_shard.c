@@ -11,7 +11,7 @@ static const pm_table_spec TABLE = {FLOATS, false, 0, 1, true, false, INITIAL, 0
 static pm_shard *make_of(const pm_table_spec *table, const pm_job *job, uint64_t restore_version)
 {
     pm_shard *shard = NULL;
-    const pm_shard_options options = {job, table, 1, 0};
+    const pm_shard_options options = {job, table, 1, 0, NULL};
     ok(pm_shard_create(&shard, &options));
     Paramill__Directive *d = kit_directive(PARAMILL__DIRECTIVE__VERB__PREPARE, 1, 1, LANES);
     d->restore_version = restore_version;
