@@ -2,6 +2,7 @@
 // share the tables, of which a step reads and changes the rows that its data name, and the work of the
 // update.
 #include "cli/bench.h"
+#include "core/arena.h"
 #include "core/rng.h"
 #include "model/plan.h"
 #include "ps/merge.h"
@@ -43,7 +44,7 @@ struct fleet {
     pm_job_optimizer optimizer;
     uint32_t threads;
     member *members;
-    float **values[2], **moments; // (params); of tables the first alone
+    float **values[2], **moments; // (params); of tables' values the first alone
     uint64_t step;                // that runs, or the next
     pm_threads *crew;
 };
@@ -245,6 +246,15 @@ static pm_status make_rows(member *m, size_t rows, const double *shares)
     return pm_ok();
 }
 
+// As a shard keeps a slice: on lines of its own, and in memory that is there before the first step.
+static float *make_floats(size_t count, float value)
+{
+    float *floats = aligned_alloc(PM_ALIGN, pm_align(count * sizeof *floats));
+    for (size_t i = 0; floats && i < count; i++)
+        floats[i] = value;
+    return floats;
+}
+
 static pm_status make_member(fleet *f, uint32_t index, const double *shares)
 {
     member *m = &f->members[index];
@@ -254,9 +264,9 @@ static pm_status make_member(fleet *f, uint32_t index, const double *shares)
     m->status = pm_ok();
     for (int i = 0; i < 2; i++) {
         m->ids[i] = malloc(BATCH * sizeof(uint32_t));
-        m->rows[i] = malloc(BATCH * WIDTH * sizeof(float));
+        m->rows[i] = make_floats(BATCH * WIDTH, 0);
     }
-    m->before = malloc(BATCH * WIDTH * sizeof(float));
+    m->before = make_floats(BATCH * WIDTH, 0);
     if (!m->ids[0] || !m->ids[1] || !m->rows[0] || !m->rows[1] || !m->before)
         return pm_fail(PM_NO_MEMORY, "rows of a table");
     pm_status status = make_rows(m, rows, shares);
@@ -275,7 +285,8 @@ static pm_status make_values(fleet *f)
     for (size_t p = 0; p < params; p++) {
         const pm_param *param = pm_graph_param(f->graph, p);
         for (int i = 0; i < 3; i++)
-            if (!((*lists[i])[p] = calloc(param->count, sizeof(float))))
+            if (!(i == 1 && is_table(f, p)) &&
+                !((*lists[i])[p] = make_floats(param->count, pm_optimizer_moment_start(&f->optimizer))))
                 return pm_fail(PM_NO_MEMORY, "parameter %.64s", param->name);
         memcpy(f->values[0][p], param->initial, param->count * sizeof(float));
     }

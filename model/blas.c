@@ -15,7 +15,7 @@
 // contexts are looked up by feature here, and BLIS_ARCH_TYPE (a number, not a name) is set for what BLIS
 // decides by itself.
 // Grows with every change to this engine that changes a bit, so that builds which differ are told apart.
-enum { REVISION = 2 };
+enum { REVISION = 3 };
 
 typedef struct kernel_set {
     cntx_t *row_context;   // for products whose m depends on the batch: by n and k alone

@@ -78,7 +78,7 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
         a[r] = (const float *)p->a + p->a_offsets[r];
         pairs[r] = (const uint16_t *)p->a + p->a_offsets[r];
         __builtin_prefetch(c + r * stride, 1); // it is written long after
-        __builtin_prefetch(c + r * stride + VECTOR, 1);
+        __builtin_prefetch(c + r * stride + (vectors - 1) * VECTOR, 1);
 #pragma GCC unroll 4
         for (size_t v = 0; v < vectors; v++)
             sums[v][r] = p->accumulate ? *(const vector *)(c + r * stride + v * VECTOR) : (vector){0};
@@ -120,6 +120,7 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
     }
 #define TILES(rows)                                                                                          \
     TILE(tile_##rows, rows, 2, PLAIN)                                                                        \
+    TILE(narrow_##rows, rows, 1, PLAIN)                                                                      \
     TILE(stepped_##rows, rows, 2, STEPPED) TILE(pairs_##rows, rows, 2, PAIRS)
 TILES(1)
 TILES(2)
@@ -170,6 +171,8 @@ static void run_panel(const pm_panel *p)
 {
     static const tile_run tiles[][ROWS] = {
         [PLAIN] = ALL_TILES(tile_), [STEPPED] = ALL_TILES(stepped_), [PAIRS] = ALL_TILES(pairs_)};
+    static const tile_run narrow[ROWS] = ALL_TILES(narrow_);
+    const kind how = p->pairs ? PAIRS : p->a_steps ? STEPPED : PLAIN;
     pm_panel part = *p;
 #if defined(__AVX512F__)
     static const tile_run lines[IN_LINE] = {
@@ -180,7 +183,7 @@ static void run_panel(const pm_panel *p)
         return;
     }
 #endif
-    run_rows(&part, p->rows, ROWS, tiles[p->pairs ? PAIRS : p->a_steps ? STEPPED : PLAIN]);
+    run_rows(&part, p->rows, ROWS, how == PLAIN && p->columns <= VECTOR ? narrow : tiles[how]);
 }
 
 // A row or two over two panels at once: one panel's sums would wait for each other.

@@ -30,7 +30,8 @@ typedef struct pm_window {
 // c (rows, columns) = or += sum over k < depth of a[a_offsets[row] + a_steps[k]] * b[b_offsets[k] + column],
 // then
 // += bias[column], then the rectifier: a matrix product whose operands lie where they are, packed or inside a
-// padded image. b is in panels of pm_kernels.panel columns, each read to its full width.
+// padded image. b is in panels of pm_kernels.panel columns, each read to its full width, or to half of it
+// where no more columns are left and a_steps is NULL.
 //
 // In pairs, a and b hold bfloat16 (pm_kernels.round_pairs): element k of a row or column is two of them side
 // by side, the first as the lower half of a 32-bit word, and what is added for it is the product of the

@@ -1,4 +1,5 @@
 // Gemm: y (m, n) = alpha * op(A) (m, k) * op(B) (k, n) + beta * C, C broadcast to y.
+#include "core/arena.h"
 #include "model/blas.h"
 #include "model/gradient.h"
 #include "model/product_pairs.h"
@@ -12,8 +13,9 @@
 // chunk rounds its operands anew, so it is larger, as it is where there is one lane and so no tree.
 enum { CHUNK = 1 << 16, CHUNK_ROWS = 64, PAIRS_CHUNK = 1 << 18 };
 
-// In training products narrower than this part of a panel are left to BLIS.
-enum { NARROW = 4 };
+// A product with A turned over, as a weight's gradient is, is made of so much depth and of so many columns at
+// a time; one with less work or fewer rows or columns is left to BLIS.
+enum { TURNED_DEPTH = 512, TURNED_COLUMNS = 1024, TURNED_LEAST = 8, TURNED_WORK = 1 << 22 };
 
 static const pm_attribute_spec GEMM[] = {{"alpha", PM_ATTRIBUTE_FLOAT},
                                          {"beta", PM_ATTRIBUTE_FLOAT},
@@ -30,6 +32,7 @@ typedef struct gemm {
     size_t m, n, k;
     addend c;
     bool panels;         // packed panels instead of BLIS
+    bool turned;         // the same, with A turned over
     bool ends_with_row;  // panels that add C, a row, at the end of each sum
     bool relu;           // over y
     bool ends_with_relu; // by panels, at the end of each sum
@@ -84,6 +87,28 @@ static size_t panel_count(const pm_task *task, const gemm *p)
     return (p->n + task->kernels->panel - 1) / task->kernels->panel;
 }
 
+// What a product with A turned over holds at a time.
+typedef struct block {
+    size_t rows, depth, columns; // columns are whole panels
+} block;
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static block block_of(const pm_task *task, const gemm *p)
+{
+    return (block){.rows = task->part / p->n,
+                   .depth = least(p->k, TURNED_DEPTH),
+                   .columns = least(panel_count(task, p) * task->kernels->panel, TURNED_COLUMNS)};
+}
+
+static size_t block_bytes(const block *b)
+{
+    return pm_align((b->rows + b->columns) * b->depth * sizeof(float));
+}
+
 // The rows of y do not depend on each other when A's rows are the lanes' and everything else is shared. The
 // rows of a lane sum are made a chunk at a time.
 static pm_status plan_gemm(pm_task *task)
@@ -107,7 +132,9 @@ static pm_status plan_gemm(pm_task *task)
     const size_t most = task->pairs || task->max_lanes == 1 ? PAIRS_CHUNK : CHUNK;
     const size_t chunk = p->n < most / CHUNK_ROWS ? most / (p->n ? p->n : 1) : CHUNK_ROWS;
     task->part = (chunk < p->m ? chunk : p->m) * p->n;
-    p->panels = task->whole && !task->pairs && (!task->training || p->n >= task->kernels->panel / NARROW);
+    p->panels = task->whole && !task->pairs;
+    p->turned = p->transpose_a && !p->transpose_b && !task->pairs && p->m >= TURNED_LEAST &&
+                p->n >= TURNED_LEAST && p->m * p->n * p->k >= TURNED_WORK;
     p->relu = flag(task->node, "relu");
     const bool ends = (p->panels || task->pairs) && p->k > 0 && p->alpha == 1;
     p->ends_with_row = ends && p->c == ADDEND_ROW && p->beta == 1;
@@ -118,6 +145,10 @@ static pm_status plan_gemm(pm_task *task)
                                                      : chunk < p->m ? chunk
                                                                     : p->m,
                                                      p->n, p->k);
+    if (p->turned) {
+        const block b = block_of(task, p);
+        task->scratch_bytes = block_bytes(&b) + (b.depth + b.rows) * sizeof(size_t);
+    }
     if (!p->panels)
         return pm_ok();
     const size_t panel_bytes = p->k * task->kernels->panel * sizeof(float);
@@ -186,6 +217,50 @@ static void run_panels(const pm_task *task, const pm_call *call, size_t rows)
     }
 }
 
+// Packs columns of rows that lie side by side: they are read once, in their order.
+static void pack_rows(const float *b, size_t stride, size_t depth, size_t columns, size_t panel,
+                      float *packed)
+{
+    for (size_t k = 0; k < depth; k++, b += stride)
+        for (size_t first = 0; first < columns; first += panel)
+            memcpy(packed + first * depth + k * panel, b + first, least(columns - first, panel) * sizeof *b);
+}
+
+// rows of y, from A's columns. The depth is cut, so that what is turned stays in cache; that changes no sum's
+// order.
+static void run_turned(const pm_task *task, const gemm *p, const float *a, const float *b, size_t rows,
+                       float *y, unsigned char *scratch)
+{
+    const block most = block_of(task, p);
+    const size_t panel = task->kernels->panel;
+    float *packed = (float *)(void *)scratch, *turned = packed + most.columns * most.depth;
+    size_t *b_offsets = (size_t *)(void *)(scratch + block_bytes(&most)), *a_offsets = b_offsets + most.depth;
+    for (size_t k = 0; k < most.depth; k++)
+        b_offsets[k] = k * panel;
+    for (size_t row = 0; row < rows; row += most.rows)
+        for (size_t k = 0; k < p->k; k += most.depth) {
+            const size_t here = least(rows - row, most.rows), depth = least(p->k - k, most.depth);
+            task->kernels->transpose(a + k * p->m + row, depth, here, p->m, turned, depth);
+            for (size_t r = 0; r < here; r++)
+                a_offsets[r] = r * depth;
+            for (size_t first = 0; first < p->n; first += most.columns) {
+                const size_t columns = least(p->n - first, most.columns);
+                pack_rows(b + k * p->n + first, p->n, depth, columns, panel, packed);
+                task->kernels->panel_product(&(pm_panel){.rows = here,
+                                                         .columns = columns,
+                                                         .depth = depth,
+                                                         .a = turned,
+                                                         .a_offsets = a_offsets,
+                                                         .b = packed,
+                                                         .b_offsets = b_offsets,
+                                                         .b_stride = depth * panel,
+                                                         .c = y + row * p->n + first,
+                                                         .c_stride = p->n,
+                                                         .accumulate = k > 0});
+            }
+        }
+}
+
 static void scale(float *y, size_t count, float factor)
 {
     for (size_t i = 0; factor != 1 && i < count; i++)
@@ -240,6 +315,8 @@ static void run_gemm(const pm_task *task, const pm_call *call)
         memset(y, 0, rows * p->n * sizeof *y);
     else if (p->panels)
         run_panels(task, call, rows);
+    else if (p->turned)
+        run_turned(task, p, product.a, product.b, rows, y, call->scratch);
     else if (task->pairs)
         pm_product_pairs(task->kernels, &product, p->ends_with_row ? call->in[2] : NULL, p->ends_with_relu,
                          call->scratch);

@@ -108,9 +108,27 @@ static pm_status infer_move(pm_shapes *s)
     return pm_ok();
 }
 
+// The same move without axes of one element: they cost a round for each row.
+static pm_move shorten(const pm_move *m)
+{
+    pm_move y = {0};
+    int64_t start = 0;
+    for (uint32_t d = 0; d < m->rank; d++)
+        if (m->axes[d].extent == 1 && !m->axes[d].offsets)
+            start += m->axes[d].start;
+        else
+            y.axes[y.rank++] = m->axes[d];
+    for (uint32_t d = 0; d < y.rank; d++)
+        if (!y.axes[d].offsets) {
+            y.axes[d].start += start;
+            return y;
+        }
+    return start == 0 ? y : *m;
+}
+
 static pm_status plan_move(pm_task *task)
 {
-    const pm_move m = pm_move_of(task->node);
+    const pm_move whole = pm_move_of(task->node), m = shorten(&whole);
     task->detail = pm_region_copy(task->region, &m, sizeof m);
     return task->detail ? pm_ok() : pm_fail(PM_NO_MEMORY, "a task");
 }

@@ -1,6 +1,6 @@
 // Products of chosen pairs of a row's vectors (model/program_fuse_pairs.h): (rows, count, width) to (rows,
-// pairs). A row at a time: all products of its vectors with each other fit the nearest cache, and the pairs
-// are picked there.
+// pairs). A row at a time: the products of its vectors with those before them fit the nearest cache, and the
+// pairs are picked there, the later vector first.
 #include "model/compose.h"
 #include "model/task.h"
 
@@ -10,10 +10,12 @@ static const pm_attribute_spec NONE[] = {{0}};
 
 typedef struct pairs {
     size_t count, width;      // of a row's vectors
-    size_t wide, deep;        // count and width as whole panels
+    size_t wide;              // count as whole panels
+    bool in_place;            // the vectors are panels where they lie
+    bool once;                // no place is there or back twice
     size_t pairs;             // of a row
     uint32_t *there, *back;   // (pairs): places of i * j and of j * i among the products (count, wide)
-    size_t *rows, *lines;     // where the left factor's rows begin, (count), and those of panels
+    size_t *rows, *lines;     // where the left factor's rows begin, (count), and the right factor's lines
     size_t products, vectors; // floats of scratch: products, then vectors or panels
 } pairs;
 
@@ -43,40 +45,64 @@ static pm_status plan_pairs(pm_task *task)
         return pm_fail(PM_NO_MEMORY, "a task");
     *p = (pairs){.count = (size_t)x->shape[1], .width = (size_t)x->shape[2], .pairs = places->count};
     p->wide = whole_panels(task, p->count);
-    p->deep = whole_panels(task, p->width);
+    p->in_place = p->width % (task->kernels->panel / 2) == 0;
     const size_t lines = p->count > p->width ? p->count : p->width;
     p->there = pm_region_alloc(task->region, p->pairs * sizeof *p->there);
     p->back = pm_region_alloc(task->region, p->pairs * sizeof *p->back);
     p->rows = pm_region_alloc(task->region, p->count * sizeof *p->rows);
     p->lines = pm_region_alloc(task->region, lines * sizeof *p->lines);
-    if (!p->there || !p->back || !p->rows || !p->lines)
+    bool *taken = pm_region_alloc(task->region, p->count * p->wide * sizeof *taken);
+    if (!p->there || !p->back || !p->rows || !p->lines || !taken)
         return pm_fail(PM_NO_MEMORY, "a task");
+    p->once = true;
     for (size_t k = 0; k < p->pairs; k++) {
         const size_t place = (size_t)((const int64_t *)places->data)[k];
-        const size_t i = place / p->count, j = place % p->count;
+        const size_t one = place / p->count, other = place % p->count;
+        const size_t i = one > other ? one : other, j = one > other ? other : one;
         p->there[k] = (uint32_t)(i * p->wide + j);
         p->back[k] = (uint32_t)(j * p->wide + i);
+        p->once = p->once && i != j && !taken[p->there[k]];
+        taken[p->there[k]] = taken[p->back[k]] = true;
     }
-    for (size_t i = 0; i < lines; i++)
-        p->lines[i] = i * task->kernels->panel;
     const bool back = task->node->input_count > 2;
+    for (size_t i = 0; i < lines; i++)
+        p->lines[i] = i * (back && p->in_place ? p->width : task->kernels->panel);
     for (size_t i = 0; i < p->count; i++)
         p->rows[i] = i * (back ? p->wide : p->width);
     p->products = p->count * p->wide;
-    p->vectors = p->count * p->deep > p->width * p->wide ? p->count * p->deep : p->width * p->wide;
+    p->vectors = back ? p->count * whole_panels(task, p->width) : p->width * p->wide;
     task->detail = p;
     task->whole = !task->shared[0];
-    task->scratch_bytes = (p->products + 2 * p->vectors) * sizeof(float);
+    task->scratch_bytes = (p->products + p->vectors) * sizeof(float);
     return pm_ok();
 }
 
-// Packs the vectors turned, so that a product with them is one with each other.
+// Packs the vectors turned, so that a product with them is one with each other. Columns beyond them are not
+// picked.
 static void pack_turned(const pm_task *task, const pairs *p, const float *x, float *panels)
 {
     const size_t panel = task->kernels->panel;
     for (size_t first = 0; first < p->count; first += panel)
-        task->kernels->pack_panel(x + first * p->width, p->count - first < panel ? p->count - first : panel,
-                                  p->width, p->width, panels + first * p->width);
+        task->kernels->transpose(x + first * p->width, p->count - first < panel ? p->count - first : panel,
+                                 p->width, p->width, panels + first * p->width, panel);
+}
+
+// The products of each vector with those before it; of a few vectors at a time, as half a panel is wide.
+static void multiply(const pm_task *task, const pairs *p, const float *x, const float *panels,
+                     float *products)
+{
+    const size_t half = task->kernels->panel / 2;
+    for (size_t first = 0; first < p->count; first += half)
+        task->kernels->panel_product(&(pm_panel){.rows = p->count - first < half ? p->count - first : half,
+                                                 .columns = first + half,
+                                                 .depth = p->width,
+                                                 .a = x,
+                                                 .a_offsets = p->rows + first,
+                                                 .b = panels,
+                                                 .b_offsets = p->lines,
+                                                 .b_stride = p->width * task->kernels->panel,
+                                                 .c = products + first * p->wide,
+                                                 .c_stride = p->wide});
 }
 
 static void run_pairs(const pm_task *task, const pm_call *call)
@@ -87,16 +113,7 @@ static void run_pairs(const pm_task *task, const pm_call *call)
     float *y = call->out[0], *products = call->scratch, *panels = products + p->products;
     for (size_t r = 0; r < rows; r++, x += p->count * p->width, y += p->pairs) {
         pack_turned(task, p, x, panels);
-        task->kernels->panel_product(&(pm_panel){.rows = p->count,
-                                                 .columns = p->wide,
-                                                 .depth = p->width,
-                                                 .a = x,
-                                                 .a_offsets = p->rows,
-                                                 .b = panels,
-                                                 .b_offsets = p->lines,
-                                                 .b_stride = p->width * task->kernels->panel,
-                                                 .c = products,
-                                                 .c_stride = p->wide});
+        multiply(task, p, x, panels, products);
         for (size_t k = 0; k < p->pairs; k++)
             y[k] = products[p->there[k]];
     }
@@ -121,34 +138,44 @@ static void pack_vectors(const pm_task *task, const pairs *p, const float *x, fl
     }
 }
 
-// What comes back to the products, both ways, times the vectors.
+// What comes back to the products, both ways; zero where no pair is.
+static void spread(const pairs *p, const float *dy, float *products)
+{
+    for (size_t k = 0; p->once && k < p->pairs; k++)
+        products[p->there[k]] = products[p->back[k]] = dy[k];
+    if (p->once)
+        return;
+    memset(products, 0, p->products * sizeof *products);
+    for (size_t k = 0; k < p->pairs; k++) {
+        products[p->there[k]] += dy[k];
+        products[p->back[k]] += dy[k];
+    }
+}
+
+// That times the vectors.
 static void run_pairs_back(const pm_task *task, const pm_call *call)
 {
     const pairs *p = task->detail;
     const size_t rows = (size_t)task->in[0]->shape[0] * call->lanes, row = p->count * p->width;
+    const size_t panel = task->kernels->panel;
     const float *x = call->in[0], *dy = call->in[2];
     float *dx = call->out[0], *products = call->scratch;
-    float *panels = products + p->products, *sums = panels + p->vectors;
-    memset(panels, 0, p->vectors * sizeof *panels);
+    float *panels = products + p->products;
+    memset(products, 0, (p->products + p->vectors) * sizeof *products);
     for (size_t r = 0; r < rows; r++, x += row, dx += row, dy += p->pairs) {
-        memset(products, 0, p->products * sizeof *products);
-        for (size_t k = 0; k < p->pairs; k++) {
-            products[p->there[k]] += dy[k];
-            products[p->back[k]] += dy[k];
-        }
-        pack_vectors(task, p, x, panels);
+        spread(p, dy, products);
+        if (!p->in_place)
+            pack_vectors(task, p, x, panels);
         task->kernels->panel_product(&(pm_panel){.rows = p->count,
-                                                 .columns = p->deep,
+                                                 .columns = p->width,
                                                  .depth = p->count,
                                                  .a = products,
                                                  .a_offsets = p->rows,
-                                                 .b = panels,
+                                                 .b = p->in_place ? x : panels,
                                                  .b_offsets = p->lines,
-                                                 .b_stride = p->count * task->kernels->panel,
-                                                 .c = sums,
-                                                 .c_stride = p->deep});
-        for (size_t i = 0; i < p->count; i++)
-            memcpy(dx + i * p->width, sums + i * p->deep, p->width * sizeof *dx);
+                                                 .b_stride = p->in_place ? panel : p->count * panel,
+                                                 .c = dx,
+                                                 .c_stride = p->width});
     }
 }
 

@@ -79,6 +79,7 @@ static void run_rows(const pm_task *task, const pm_call *call)
     uint64_t *keys = call->scratch, *spare = keys + task->out[3]->count; // id, then read
     uint32_t *digits = (uint32_t *)(void *)(spare + task->out[3]->count);
     size_t count = 0, rows = 0;
+    starts[0] = 0;
     for (size_t i = 0; i < reads; i++) {
         const int64_t id = id_at(task->in[0], call->in[0], i, extent);
         places[i] = -1;
@@ -93,14 +94,12 @@ static void run_rows(const pm_task *task, const pm_call *call)
     }
     for (size_t i = 0; i < count; i++) {
         const uint32_t read = (uint32_t)keys[i];
-        if (i == 0 || keys[i] >> 32 != keys[i - 1] >> 32) {
-            ids[rows] = (int32_t)(keys[i] >> 32);
-            starts[rows++] = (int32_t)i;
-        }
+        rows += i == 0 || keys[i] >> 32 != keys[i - 1] >> 32; // no branch: nobody could guess it
+        ids[rows - 1] = (int32_t)(keys[i] >> 32);
+        starts[rows] = (int32_t)i + 1;
         places[read] = (int32_t)rows - 1;
         order[i] = (int32_t)read;
     }
-    starts[rows] = (int32_t)count;
     *(int32_t *)call->out[4] = (int32_t)rows;
 }
 

@@ -7,9 +7,13 @@
 
 enum { MOST = 40 };
 
-// x (N, count * width) to the products of its vectors at the places, of which several are there twice. again:
-// the products are read a second time, so that they stay.
-static pm_graph *make_graph(int64_t count, int64_t width, bool again)
+// Which pairs: some of each vector with itself and those before it, the first of them twice; or each vector
+// with every other, once.
+typedef enum choice { SOME, OTHERS } choice;
+
+// x (N, count * width) to the products of its vectors at the places. again: the products are read a second
+// time, so that they stay.
+static pm_graph *make_graph(int64_t count, int64_t width, choice chosen, bool again)
 {
     pm_graph *g = graphs_create();
     const uint32_t x = graphs_input(g, "x", GRAPHS_SHAPE(count * width));
@@ -19,9 +23,11 @@ static pm_graph *make_graph(int64_t count, int64_t width, bool again)
     int64_t places[MOST * MOST];
     size_t found = 0;
     for (int64_t i = 0; i < count; i++)
-        for (int64_t j = 0; j <= i; j += i % 3 + 1)
-            places[found++] = i * count + j;
-    places[found++] = 0;
+        for (int64_t j = 0; j <= i; j += chosen == SOME ? i % 3 + 1 : 1)
+            if (chosen == SOME || j < i)
+                places[found++] = (i + j) % 2 ? i * count + j : j * count + i;
+    if (chosen == SOME)
+        places[found++] = 0;
     const uint32_t shape = graphs_integers(g, "shape", (const int64_t[]){0, count, width}, 3);
     const uint32_t mixed =
         graphs_node(g, "Tanh", GRAPHS_VALUES(graphs_node(g, "Gemm", GRAPHS_VALUES(x, weight))));
@@ -49,7 +55,7 @@ static bool is_fused(const pm_plan *plan)
 Test(program_fuse_pairs, products_that_are_read_otherwise_stay)
 {
     for (int again = 0; again < 2; again++) {
-        pm_graph *graph = make_graph(5, 4, again);
+        pm_graph *graph = make_graph(5, 4, SOME, again);
         pm_plan *plan = NULL;
         NETS_OK(pm_plan_create_inference(&plan, graph, 3));
         cr_assert_eq(is_fused(plan), !again);
@@ -63,7 +69,7 @@ Test(program_fuse_pairs, the_operator_gives_the_products)
     static const int64_t sizes[][2] = {{2, 1}, {5, 4}, {27, 16}, {33, 3}, {7, 37}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         const int64_t count = sizes[k][0], width = sizes[k][1];
-        pm_graph *graph = make_graph(count, width, false);
+        pm_graph *graph = make_graph(count, width, SOME, false);
         pm_plan *plan = NULL;
         float *x = malloc((size_t)(2 * count * width) * sizeof *x), y[6], one[3];
         for (int64_t i = 0; i < 2 * count * width; i++)
@@ -98,6 +104,9 @@ Test(program_fuse_pairs, the_operator_gives_the_products)
 
 Test(program_fuse_pairs, the_gradient_goes_back_to_both_vectors_of_a_pair)
 {
-    gradients_check(make_graph(5, 4, false), PM_LOSS_SOFTMAX_CROSS_ENTROPY);
-    gradients_check(make_graph(7, 3, true), PM_LOSS_MEAN_SQUARED_ERROR);
+    gradients_check(make_graph(5, 4, SOME, false), PM_LOSS_SOFTMAX_CROSS_ENTROPY);
+    gradients_check(make_graph(7, 3, SOME, true), PM_LOSS_MEAN_SQUARED_ERROR);
+    gradients_check(make_graph(5, 16, SOME, false), PM_LOSS_MEAN_SQUARED_ERROR);
+    gradients_check(make_graph(19, 16, OTHERS, false), PM_LOSS_MEAN_SQUARED_ERROR);
+    gradients_check(make_graph(6, 5, OTHERS, false), PM_LOSS_MEAN_SQUARED_ERROR);
 }
