@@ -11,7 +11,7 @@
 #include <time.h>
 
 static const char USAGE[] =
-    "usage: paramill bench model [--threads N] [--quick]\n"
+    "usage: paramill bench model [--threads N] [--quick] [PART …]\n"
     "measures the machine's limits (multiply-adds, memory), then the engine against them: matrix products,\n"
     "products of frozen weights, answers and training steps (f32, bf16) of a perceptron (784-512-256-10), "
     "of\n"
@@ -20,6 +20,7 @@ static const char USAGE[] =
     "of a GPT (4 blocks of 4 heads, 128 wide, a context of 64 of 65 characters), and training steps of a\n"
     "DLRM (26 tables of 100,000 rows of 16, of which each row of data names one; batches of 2,048).\n"
     "Figures are medians; leave the machine idle meanwhile.\n"
+    "  PART         products, inference, training or dlrm [all]\n"
     "  --threads N  threads of training, each with its part of the batch's lanes: a power of two [1]\n"
     "  --quick      fewer and shorter samples\n";
 
@@ -98,19 +99,34 @@ pm_status pm_bench_best(const pm_bench *bench, pm_bench_run run, void *ctx, doub
     return measure(bench, run, ctx, 0, seconds);
 }
 
-static pm_status run_all(pm_bench *bench)
+static const struct {
+    const char *name;
+    pm_status (*run)(const pm_bench *bench);
+} PARTS[] = {{"products", pm_bench_products},
+             {"inference", pm_bench_inference},
+             {"training", pm_bench_training},
+             {"dlrm", pm_bench_dlrm}};
+
+enum { PART_COUNT = sizeof PARTS / sizeof PARTS[0], ALL = (1u << PART_COUNT) - 1 };
+
+// parts: bit i stands for PARTS[i].
+static pm_status run_parts(pm_bench *bench, uint32_t parts)
 {
     printf("kernels %s\n", pm_kernel_set(PM_PRECISION_BF16));
     pm_status status = pm_bench_limits(bench);
-    if (status.code == PM_OK)
-        status = pm_bench_products(bench);
-    if (status.code == PM_OK)
-        status = pm_bench_inference(bench);
-    if (status.code == PM_OK)
-        status = pm_bench_training(bench);
-    if (status.code == PM_OK)
-        status = pm_bench_dlrm(bench);
+    for (uint32_t i = 0; i < PART_COUNT && status.code == PM_OK; i++)
+        if (parts >> i & 1)
+            status = PARTS[i].run(bench);
     return status;
+}
+
+// 0: what is named is none.
+static uint32_t part_of(const char *name)
+{
+    for (uint32_t i = 0; i < PART_COUNT; i++)
+        if (!strcmp(name, PARTS[i].name))
+            return 1u << i;
+    return 0;
 }
 
 static bool parse_threads(const char *text, uint32_t *threads)
@@ -137,8 +153,17 @@ int pm_cli_bench(int argc, char **argv)
         if (c == 'h' || c == '?')
             return fputs(USAGE, c == 'h' ? stdout : stderr), c == 'h' ? 0 : 2;
     }
-    if (optind + 1 != argc || strcmp(argv[optind], "model") != 0)
+    if (optind >= argc || strcmp(argv[optind++], "model") != 0)
         return fputs(USAGE, stderr), 2;
+    uint32_t parts = optind == argc ? ALL : 0;
+    for (; optind < argc; optind++) {
+        if (!part_of(argv[optind]))
+            return pm_cli_finish("bench", pm_fail(PM_INVALID,
+                                                  "%.64s is no part of it: wanted products, "
+                                                  "inference, training or dlrm",
+                                                  argv[optind]));
+        parts |= part_of(argv[optind]);
+    }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    return pm_cli_finish("bench", run_all(&bench));
+    return pm_cli_finish("bench", run_parts(&bench, parts));
 }

@@ -19,3 +19,7 @@ refused() {
 }
 refused "wanted a power of two" bench model --threads 3
 refused "usage" bench nothing
+refused "noise is no part of it" bench model noise
+timeout -k 5 60 "$PARAMILL" bench model --quick inference >figures 2>err || { cat err; fail "bench model inference"; }
+expect 9 '^inference '
+expect 0 '^(product|frozen|training) '
