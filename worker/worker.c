@@ -9,10 +9,11 @@
 #include "worker/exchange.h"
 #include "worker/trainer.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TICK_MS = 100 };
+enum { AWAKE_US = 1000, TICK_MS = 100 };
 
 typedef struct worker {
     const pm_worker_options *options;
@@ -28,8 +29,9 @@ typedef struct worker {
     pm_exchange *exchange;
     pm_socket **shards; // one a shard, in the exchange's order
     uint32_t shard_count;
-    uint64_t clock; // of the step being worked on
-    pm_block block; // being computed
+    uint64_t clock;   // of the step being worked on
+    pm_block block;   // being computed
+    int64_t asked_us; // when the last step's gradients were all sent
     pm_metric *steps_total, *rows_total, *step_seconds;
 } worker;
 
@@ -91,9 +93,14 @@ static void on_tick(void *context)
     flush(w);
 }
 
+// What answers a step comes within microseconds: for so long the thread lends its core instead of sleeping,
+// since waking a core takes as long again.
 static pm_status turn(worker *w)
 {
-    pm_status status = pm_loop_turn(w->loop, TICK_MS);
+    const bool soon = pm_now_us(&w->options->clock) < w->asked_us + AWAKE_US;
+    pm_status status = pm_loop_turn(w->loop, soon ? 0 : TICK_MS);
+    if (soon)
+        sched_yield();
     if (w->exchange && w->shard_count > 0)
         flush(w);
     return status.code == PM_OK ? w->lost : status;
@@ -295,6 +302,7 @@ static pm_status train_block(worker *w)
         status = push_frozen(w);
     if (status.code != PM_OK)
         return status;
+    w->asked_us = pm_now_us(&w->options->clock);
     uint64_t rows = (uint64_t)w->block.count * w->trainer.sampler.rows_per_lane;
     pm_metric_add(w->steps_total, 1);
     pm_metric_add(w->rows_total, rows);
