@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # model.onnx + model.safetensors of a published version open in ONNX Runtime and agree with the trainer's own forward pass.
 . "$(dirname "$0")/lib.sh"
+[ "${SANITIZE:-}" != thread ] || skip "other tests watch threads"
 "$SOURCE/tests/node/install" || exit $?
 BUILD=${BUILD:?the build tree}
 node_folder=$SOURCE/build/node
