@@ -11,15 +11,12 @@
 // ROWS: of a tile that needs a register to find each; IN_LINE: of one whose rows are neighbours in a, where
 // there are registers for more sums, and LINE_MIN neighbours and a DEEP sum pay for them.
 #if defined(__AVX512F__)
-enum { VECTOR = 16, ROWS = 8, IN_LINE = 14 };
-#elif defined(__AVX2__)
-enum { VECTOR = 8, ROWS = 6, IN_LINE = ROWS };
+enum { ROWS = 8, IN_LINE = 14 };
 #else
-enum { VECTOR = 4, ROWS = 6, IN_LINE = ROWS };
+enum { ROWS = 6, IN_LINE = ROWS };
 #endif
 enum { PANEL = 2 * VECTOR, LINE_MIN = 6, DEEP = 48 };
 
-typedef float vector __attribute__((vector_size(VECTOR * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef uint32_t words __attribute__((vector_size(VECTOR * sizeof(float))));
 
 // How a is read: at rising places, at steps, in pairs at steps, at steps by rows that are neighbours.

@@ -2,16 +2,7 @@
 // model/kernels.h. Compiled with contraction, as the products are.
 #include "model/kernels_variant.h"
 
-#if defined(__AVX512F__)
-enum { VECTOR = 16 };
-#elif defined(__AVX2__)
-enum { VECTOR = 8 };
-#else
-enum { VECTOR = 4 };
-#endif
 enum { CHAINS = 12 }; // more than latency times units of any CPU at hand
-
-typedef float vector __attribute__((vector_size(VECTOR * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 static double multiply_adds(size_t rounds, const float factors[2], float *sum)
 {

@@ -2,15 +2,6 @@
 // model/kernels.h.
 #include "model/kernels_variant.h"
 
-#if defined(__AVX512F__)
-enum { VECTOR = 16 };
-#elif defined(__AVX2__)
-enum { VECTOR = 8 };
-#else
-enum { VECTOR = 4 };
-#endif
-typedef float vector __attribute__((vector_size(VECTOR * sizeof(float)), aligned(sizeof(float)), may_alias));
-
 static inline __attribute__((always_inline)) vector at(const float *x)
 {
     return *(const vector *)x;

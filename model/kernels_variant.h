@@ -14,6 +14,17 @@
 #define PM_SAME_PLACES _Pragma("GCC ivdep")
 #endif
 
+// Floats of a register, as wide as the variant's are, and a register of them, read from and written to any
+// place.
+#if defined(__AVX512F__)
+enum { VECTOR = 16 };
+#elif defined(__AVX2__)
+enum { VECTOR = 8 };
+#else
+enum { VECTOR = 4 };
+#endif
+typedef float vector __attribute__((vector_size(VECTOR * sizeof(float)), aligned(sizeof(float)), may_alias));
+
 // Each fills its part of a table.
 void PM_KERNEL(fill_element)(pm_kernels *table);
 void PM_KERNEL(fill_norm)(pm_kernels *table);
