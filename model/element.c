@@ -10,6 +10,11 @@ const pm_element *pm_element_find(const pm_element *table, const char *name)
     return NULL;
 }
 
+pm_element_loop pm_element_loop_for(const pm_element *element, pm_type type)
+{
+    return element ? element->loops[type == PM_TYPE_BOOL ? PM_ELEMENT_BOOLS : (int)pm_class_of(type)] : NULL;
+}
+
 static double number_of(const pm_node *node, const pm_element_setting *setting)
 {
     const pm_attribute *a = pm_node_attribute(node, setting->name);
@@ -23,7 +28,7 @@ pm_status pm_element_plan_task(pm_task *task, const pm_element *element, uint32_
     pm_element_plan *p = pm_region_alloc(task->region, sizeof *p);
     if (!p)
         return pm_fail(PM_NO_MEMORY, "a task");
-    if (!element || !element->loops[pm_class_of(type)])
+    if (!pm_element_loop_for(element, type))
         return pm_fail(PM_INTERNAL, "no loop for %s", pm_type_name(type));
     pm_broadcast_make(&p->broadcast, task, inputs);
     p->element = element;
@@ -65,7 +70,7 @@ static void run_block(const void *ctx, const pm_run *r)
     const element_call *e = ctx;
     const pm_type type = e->task->out[0]->type;
     const bool direct = pm_class_is_stored(type) || type == PM_TYPE_BOOL;
-    const pm_element_loop loop = e->plan->element->loops[pm_class_of(e->plan->type)];
+    const pm_element_loop loop = pm_element_loop_for(e->plan->element, e->plan->type);
     for (size_t at = 0; at < r->n; at += PM_ELEMENT_BLOCK) {
         double rooms[PM_BROADCAST_INPUTS][PM_ELEMENT_BLOCK], result[PM_ELEMENT_BLOCK];
         const void *in[PM_BROADCAST_INPUTS];

@@ -5,7 +5,8 @@
 #include "model/broadcast.h"
 #include "model/convert.h"
 
-enum { PM_ELEMENT_BLOCK = 256, PM_ELEMENT_NUMBERS = 3 };
+// PM_ELEMENT_BOOLS: the loop for bools, which it reads and writes as bytes, follows those of the classes.
+enum { PM_ELEMENT_BLOCK = 256, PM_ELEMENT_NUMBERS = 3, PM_ELEMENT_BOOLS = PM_CLASSES, PM_ELEMENT_LOOPS };
 
 // out[i] from in[k][i] for i < n, all in the class; numbers are the operator's settings.
 typedef void (*pm_element_loop)(const void *const *in, void *out, size_t n, const double *numbers);
@@ -17,7 +18,7 @@ typedef struct pm_element_setting {
 
 typedef struct pm_element {
     const char *name;
-    pm_element_loop loops[PM_CLASSES]; // NULL: not built for the class
+    pm_element_loop loops[PM_ELEMENT_LOOPS]; // NULL: not built for the class, or for bools
     pm_element_setting settings[PM_ELEMENT_NUMBERS];
 } pm_element;
 
@@ -31,6 +32,9 @@ typedef struct pm_element_plan {
 
 // The element of the table that has the name; NULL when there is none. A NULL name ends a table.
 const pm_element *pm_element_find(const pm_element *table, const char *name);
+
+// The element's loop for inputs of the type; NULL when it has none, or there is no element.
+pm_element_loop pm_element_loop_for(const pm_element *element, pm_type type);
 
 // Plans the task as an element of inputs inputs computed in type's class; whole.
 pm_status pm_element_plan_task(pm_task *task, const pm_element *element, uint32_t inputs,

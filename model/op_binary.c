@@ -28,7 +28,7 @@
 
 #define LOOPS(op, expression) LOOPS_TO(op, float, double, int64_t, uint64_t, expression)
 #define TRUTHS(op, expression) LOOPS_TO(op, uint8_t, uint8_t, uint8_t, uint8_t, expression)
-#define LOGIC(op, expression) LOOP(op, i64, uint8_t, uint8_t, expression)
+#define LOGIC(op, expression) LOOP(op, bools, uint8_t, uint8_t, expression)
 
 // Integers wrap; a division by 0 gives 0.
 #define WRAP(operation) (int64_t)((uint64_t)x operation(uint64_t) y)
@@ -97,7 +97,7 @@ TRUTHS(less_equal, x <= y)
 LOGIC(both, x &&y)
 LOGIC(either, x || y)
 LOGIC(one_of, !x != !y)
-LOGIC(equal_bools, !x == !y)
+LOGIC(equal, !x == !y)
 
 #define WHERE(suffix, type)                                                                                  \
     static void where_##suffix(const void *const *in, void *out, size_t n, const double *numbers)            \
@@ -114,15 +114,7 @@ WHERE(f32, float)
 WHERE(f64, double)
 WHERE(i64, int64_t)
 WHERE(u64, uint64_t)
-
-static void where_bools_i64(const void *const *in, void *out, size_t n, const double *numbers)
-{
-    const uint8_t *c = in[0], *a = in[1], *b = in[2];
-    uint8_t *to = out;
-    (void)numbers;
-    for (size_t i = 0; i < n; i++)
-        to[i] = c[i] ? a[i] : b[i];
-}
+WHERE(bools, uint8_t)
 
 // (condition, dy) and (x, slope, dy): the shares of a choice's inputs.
 static void prelu_slope_f32(const void *const *in, void *out, size_t n, const double *numbers)
@@ -147,9 +139,13 @@ static void prelu_input_f32(const void *const *in, void *out, size_t n, const do
     {                                                                                                        \
         op##_f32, op##_f64, op##_i64, op##_u64                                                               \
     }
+#define LOOPS_AND_BOOLS(op)                                                                                  \
+    {                                                                                                        \
+        op##_f32, op##_f64, op##_i64, op##_u64, op##_bools                                                   \
+    }
 #define LOGIC_LOOPS(op)                                                                                      \
     {                                                                                                        \
-        [PM_CLASS_I64] = op##_i64                                                                            \
+        [PM_ELEMENT_BOOLS] = op##_bools                                                                      \
     }
 
 static const pm_element ELEMENTS[] = {
@@ -165,7 +161,7 @@ static const pm_element ELEMENTS[] = {
     {"PRelu", ALL_LOOPS(prelu), {{0}}},
     {"BitShiftLeft", {[PM_CLASS_I64] = left_i64, [PM_CLASS_U64] = left_u64}, {{0}}},
     {"BitShiftRight", {[PM_CLASS_I64] = right_i64, [PM_CLASS_U64] = right_u64}, {{0}}},
-    {"Equal", ALL_LOOPS(equal), {{0}}},
+    {"Equal", LOOPS_AND_BOOLS(equal), {{0}}},
     {"Greater", ALL_LOOPS(greater), {{0}}},
     {"Less", ALL_LOOPS(less), {{0}}},
     {"GreaterOrEqual", ALL_LOOPS(greater_equal), {{0}}},
@@ -173,9 +169,7 @@ static const pm_element ELEMENTS[] = {
     {"And", LOGIC_LOOPS(both), {{0}}},
     {"Or", LOGIC_LOOPS(either), {{0}}},
     {"Xor", LOGIC_LOOPS(one_of), {{0}}},
-    {"EqualBools", LOGIC_LOOPS(equal_bools), {{0}}},
-    {"Where", ALL_LOOPS(where), {{0}}},
-    {"WhereBools", LOGIC_LOOPS(where_bools), {{0}}},
+    {"Where", LOOPS_AND_BOOLS(where), {{0}}},
     {"PReluSlopeGrad", {[PM_CLASS_F32] = prelu_slope_f32}, {{0}}},
     {"PReluGrad", {[PM_CLASS_F32] = prelu_input_f32}, {{0}}},
     {0},
@@ -200,22 +194,11 @@ static pm_status check_types(const pm_shapes *s, uint32_t first)
     return pm_ok();
 }
 
-static const pm_element *element_of(const pm_node *node, pm_type type)
-{
-    const char *name = node->op->name;
-    if (type == PM_TYPE_BOOL && strcmp(name, "Where") == 0)
-        name = "WhereBools";
-    if (type == PM_TYPE_BOOL && strcmp(name, "Equal") == 0)
-        name = "EqualBools";
-    return pm_element_find(ELEMENTS, name);
-}
-
 static pm_status infer_element(pm_shapes *s, uint32_t first)
 {
     const pm_type type = s->in[first]->tensor.type;
     pm_status status = check_types(s, first);
-    const pm_element *e = element_of(s->node, type);
-    if (status.code == PM_OK && (!e || !e->loops[pm_class_of(type)]))
+    if (status.code == PM_OK && !pm_element_loop_for(pm_element_find(ELEMENTS, s->node->op->name), type))
         status = pm_fail(PM_UNSUPPORTED, "type %s", pm_type_name(type));
     s->out[0].type = type;
     return status.code == PM_OK ? pm_infer_broadcast(s) : status;
@@ -253,7 +236,7 @@ static pm_status plan_element(pm_task *task)
 {
     const uint32_t inputs = task->node->input_count, first = inputs == 3 && task->in[0]->type == PM_TYPE_BOOL;
     const pm_type type = task->in[first]->type;
-    return pm_element_plan_task(task, element_of(task->node, type), inputs, type);
+    return pm_element_plan_task(task, pm_element_find(ELEMENTS, task->node->op->name), inputs, type);
 }
 
 // --- forms that are made of others

@@ -29,7 +29,7 @@
 LOOP(absolute, i64, int64_t, int64_t, x < 0 ? 0 - (uint64_t)x : (uint64_t)x)
 LOOP(absolute, u64, uint64_t, uint64_t, x)
 LOOP(negative, i64, int64_t, int64_t, 0 - (uint64_t)x)
-LOOP(not, i64, uint8_t, uint8_t, !x)
+LOOP(not, bools, uint8_t, uint8_t, !x)
 FLOATS(absolute, fabs(x))
 FLOATS(negative, -x)
 FLOATS(sign, x != x ? x : (x > 0) - (x < 0))
@@ -76,7 +76,7 @@ TRUTHS(is_infinite, (x == INFINITY && q != 0) || (x == -INFINITY && p != 0))
 static const pm_element ELEMENTS[] = {
     {"Abs", {absolute_f32, absolute_f64, absolute_i64, absolute_u64}, {{0}}},
     {"Neg", {negative_f32, negative_f64, negative_i64, NULL}, {{0}}},
-    {"Not", {[PM_CLASS_I64] = not_i64}, {{0}}},
+    {"Not", {[PM_ELEMENT_BOOLS] = not_bools}, {{0}}},
     {"Sign", {sign_f32, sign_f64, sign_i64, sign_u64}, {{0}}},
     {"Acos", FLOAT_LOOPS(arc_cosine), {{0}}},
     {"Acosh", FLOAT_LOOPS(area_cosine), {{0}}},
@@ -126,8 +126,7 @@ static const pm_attribute_spec DETECT[] = {
 static pm_status check(const pm_shapes *s)
 {
     const pm_type type = s->in[0]->tensor.type;
-    const pm_element *e = pm_element_find(ELEMENTS, s->node->op->name);
-    if (!e->loops[pm_class_of(type)])
+    if (!pm_element_loop_for(pm_element_find(ELEMENTS, s->node->op->name), type))
         return pm_fail(PM_UNSUPPORTED, "type %s", pm_type_name(type));
     return pm_ok();
 }
