@@ -11,12 +11,12 @@
 #include <cpuid.h>
 #endif
 
-// BLIS 0.9 chooses by CPU model and takes its slow generic kernels on a CPU newer than itself. So the
-// contexts are looked up by feature here, and BLIS_ARCH_TYPE (a number, not a name) is set for what BLIS
-// decides by itself.
 // Grows with every change to this engine that changes a bit, so that builds which differ are told apart.
 enum { REVISION = 3 };
 
+// BLIS 0.9 chooses by CPU model and takes its slow generic kernels on a CPU newer than itself. So the
+// contexts are looked up by feature here, and BLIS_ARCH_TYPE (a number, not a name) is set for what BLIS
+// decides by itself.
 typedef struct kernel_set {
     cntx_t *row_context;   // for products whose m depends on the batch: by n and k alone
     cntx_t *small_context; // for fixed shapes, with the small-matrix path

@@ -104,34 +104,25 @@ static void max_pool(const pm_window *w, const float *x, float *y, int32_t *wher
                                             where ? where + c * out_area : NULL);
 }
 
-#if defined(__AVX512F__)
-enum { WIDE = 16 };
-#elif defined(__AVX2__)
-enum { WIDE = 8 };
-#else
-enum { WIDE = 4 };
-#endif
-typedef float wide_floats
-    __attribute__((vector_size(WIDE * sizeof(float)), aligned(sizeof(float)), may_alias));
-typedef int32_t wide_ints
-    __attribute__((vector_size(WIDE * sizeof(int32_t)), aligned(sizeof(int32_t)), may_alias));
+typedef int32_t places
+    __attribute__((vector_size(VECTOR * sizeof(int32_t)), aligned(sizeof(int32_t)), may_alias));
 
-// WIDE channels of one output whose window begins at x.
+// VECTOR channels of one output whose window begins at x.
 static inline __attribute__((always_inline)) void max_window(const pm_channel_pool *p, const float *x,
                                                              int32_t start, float *y, int32_t *where)
 {
-    wide_floats best = *(const wide_floats *)x;
-    wide_ints at = {0};
+    vector best = *(const vector *)x;
+    places at = {0};
     for (size_t i = 1; i < p->kernel_h * p->kernel_w; i++) {
         const size_t pixel = i / p->kernel_w * p->width + i % p->kernel_w;
-        const wide_floats v = *(const wide_floats *)(x + pixel * p->stride);
-        const wide_ints take = (wide_ints)((v > best) | (v != v));
-        best = (wide_floats)((take & (wide_ints)v) | (~take & (wide_ints)best));
+        const vector v = *(const vector *)(x + pixel * p->stride);
+        const places take = (places)((v > best) | (v != v));
+        best = (vector)((take & (places)v) | (~take & (places)best));
         at = (take & (int32_t)pixel) | (~take & at);
     }
-    *(wide_floats *)y = best;
+    *(vector *)y = best;
     if (where)
-        *(wide_ints *)where = at + start;
+        *(places *)where = at + start;
 }
 
 // The common window, known to the compiler.
@@ -142,7 +133,7 @@ static inline __attribute__((always_inline)) void max_channels_2x2(const bool in
     pm_channel_pool known = *p;
     known.kernel_h = known.kernel_w = 2;
     for (size_t o = 0; o < p->outputs; o++)
-        for (size_t c = 0; c < p->channels; c += WIDE)
+        for (size_t c = 0; c < p->channels; c += VECTOR)
             max_window(&known, p->x + 2 * o * p->stride + c, p->first + 2 * (int32_t)o,
                        p->y + o * p->stride + c, indexed ? p->where + o * p->stride + c : NULL);
 }
@@ -157,7 +148,7 @@ static void max_channels(const pm_channel_pool *p)
         return;
     }
     for (size_t o = 0; o < p->outputs; o++)
-        for (size_t c = 0; c < p->channels; c += WIDE)
+        for (size_t c = 0; c < p->channels; c += VECTOR)
             max_window(p, p->x + o * p->kernel_w * p->stride + c, p->first + (int32_t)(o * p->kernel_w),
                        p->y + o * p->stride + c, p->where ? p->where + o * p->stride + c : NULL);
 }

@@ -35,15 +35,13 @@ struct pm_net {
     pm_shm *shm; // NULL: frames travel as bytes
 };
 
-// Whether a DEALER's peer reads this process's memory, which its first answer tells.
-typedef enum sharing { ASKING, SHARING, APART } sharing;
-
 struct pm_socket {
     pm_net *net;
     void *handle;
     pm_socket_kind kind;
-    sharing sharing; // DEALER
-    uint64_t arena;  // DEALER, SHARING: nonce of its peer's
+    uint64_t
+        arena;  // DEALER: nonce of its peer's shared memory; 0: none, or not known before its first answer
+    bool apart; // what is sent names no shared memory: the peer cannot read this process's. Not of a ROUTER
     char endpoint[ENDPOINT_MAX];
 };
 
@@ -95,6 +93,7 @@ pm_status pm_socket_create(pm_socket **socket, pm_net *net, pm_socket_kind kind)
         return pm_fail(PM_NO_MEMORY, "a socket");
     s->net = net;
     s->kind = kind;
+    s->apart = kind == PM_SOCKET_PAIR;
     s->handle = zmq_socket(net->context, types[kind]);
     if (!s->handle) {
         pm_status status = pm_fail(PM_IO, "a socket: %s", zmq_strerror(errno));
@@ -246,9 +245,7 @@ static pm_status send(pm_socket *socket, const pm_peer *to, pm_message *message)
 // Whether messages to the peer name this process's arena. A DEALER asks by it, a ROUTER answers by it.
 static bool shares(const pm_socket *socket, const pm_peer *to)
 {
-    return socket->net->shm && (socket->kind == PM_SOCKET_DEALER   ? socket->sharing != APART
-                                : socket->kind == PM_SOCKET_ROUTER ? to->arena != 0
-                                                                   : false);
+    return socket->net->shm && (socket->kind == PM_SOCKET_ROUTER ? to->arena != 0 : !socket->apart);
 }
 
 pm_status pm_socket_send(pm_socket *socket, const pm_peer *to, pm_message *message)
@@ -329,9 +326,9 @@ static pm_status settle(pm_socket *socket, pm_peer *from, pm_message *message)
     const pm_status status = pm_share_in(socket->net->shm, message, &arena);
     if (socket->kind == PM_SOCKET_ROUTER) {
         from->arena = arena;
-    } else if (socket->kind == PM_SOCKET_DEALER) {
+    } else {
         socket->arena = arena;
-        socket->sharing = arena ? SHARING : APART;
+        socket->apart = arena == 0;
     }
     if (status.code != PM_OK)
         pm_message_clear(message);

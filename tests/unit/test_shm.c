@@ -149,7 +149,7 @@ Test(shm, a_loan_outside_the_arena_is_refused)
 }
 
 // A child with an arena of its own; *name is where others find it. It lends its first block, which is full of
-// 5, to the process that lender_to names, and then waits to be killed.
+// 5, to the process that lends_to names, and then waits to be killed.
 static pid_t start_child(const pm_shm_name *lends_to, pm_shm_name *name, pm_shm_loan *loan)
 {
     int ends[2];
