@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLASS_MIN = 8, CLASSES = 13 }; // 256 B … 1 MiB, powers of two
+enum { CLASS_MIN = 8, CLASSES = 32 }; // from 256 B on, powers of two: what is not written takes no memory
 
 typedef struct pooled {
     pm_buffer buffer;
@@ -109,6 +109,7 @@ static pooled *fresh(pm_pool *pool, int class)
     if (!p)
         return NULL;
     p->buffer.release = give_back;
+    p->buffer.whole = NULL;
     p->pool = pool;
     p->class = class;
     return p;

@@ -1,5 +1,5 @@
 #pragma once
-// A pool of pm_buffers for slices, so that the step path does not ask the operating system for fresh pages. A
+// A pool of pm_buffers for slices and tables, so that the step path does not ask the operating system for fresh pages. A
 // buffer that is released, by whatever thread, waits in the pool for its next use.
 #include "net/shm.h"
 
@@ -14,8 +14,7 @@ pm_status pm_pool_create(pm_pool **pool, pm_shm *shm) PM_CHECKED;
 // Buffers that are still out stay valid; the memory goes when the last of them is released.
 void pm_pool_destroy(pm_pool **pool);
 
-// A buffer of size bytes, not zeroed, one reference; NULL when out of memory or above the size of a slice (1
-// MiB).
+// A buffer of size bytes, not zeroed, one reference; NULL when out of memory.
 pm_buffer *pm_pool_take(pm_pool *pool, size_t size);
 
 // The same, copied from data.

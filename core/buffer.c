@@ -36,6 +36,7 @@ pm_buffer *pm_buffer_create(size_t size)
     atomic_init(&buffer->references, 1);
     buffer->release = release_inline;
     buffer->is_lent = NULL;
+    buffer->whole = NULL;
     return buffer;
 }
 
@@ -57,9 +58,35 @@ pm_buffer *pm_buffer_wrap(void *data, size_t size, void (*free_data)(void *data,
     atomic_init(&w->buffer.references, 1);
     w->buffer.release = release_wrapped;
     w->buffer.is_lent = NULL;
+    w->buffer.whole = NULL;
     w->free_data = free_data;
     w->hint = hint;
     return &w->buffer;
+}
+
+static void release_part(pm_buffer *buffer)
+{
+    pm_buffer_unref(&buffer->whole);
+    free(buffer);
+}
+
+static bool whole_is_lent(const pm_buffer *buffer)
+{
+    return buffer->whole->is_lent(buffer->whole);
+}
+
+pm_buffer *pm_buffer_part(pm_buffer *whole, size_t offset, size_t size)
+{
+    pm_buffer *part = malloc(sizeof *part);
+    if (!part)
+        return NULL;
+    part->data = (unsigned char *)whole->data + offset;
+    part->size = size;
+    atomic_init(&part->references, 1);
+    part->release = release_part;
+    part->is_lent = whole->is_lent ? whole_is_lent : NULL;
+    part->whole = pm_buffer_ref(whole);
+    return part;
 }
 
 pm_buffer *pm_buffer_ref(pm_buffer *buffer)

@@ -15,6 +15,7 @@ typedef struct pm_buffer {
     void (*release)(struct pm_buffer *buffer); // frees data and the buffer itself
     // Whether another process reads data, or owns it; NULL: no other process can.
     bool (*is_lent)(const struct pm_buffer *buffer);
+    struct pm_buffer *whole; // that this is a part of; NULL: it is none
 } pm_buffer;
 
 // Fresh bytes (not zeroed), one reference; NULL when out of memory.
@@ -25,6 +26,10 @@ pm_buffer *pm_buffer_copy(const void *data, size_t size);
 
 // Wraps memory that somebody else owns; release is called at the end (NULL: nothing to free but the wrapper).
 pm_buffer *pm_buffer_wrap(void *data, size_t size, void (*free_data)(void *data, void *hint), void *hint);
+
+// size bytes of a buffer from offset on, without copying: holds a reference to the whole (which is no part
+// itself). NULL when out of memory.
+pm_buffer *pm_buffer_part(pm_buffer *whole, size_t offset, size_t size);
 
 pm_buffer *pm_buffer_ref(pm_buffer *buffer);
 

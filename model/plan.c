@@ -119,6 +119,9 @@ pm_status pm_plan_step(pm_plan *plan, pm_step *step)
         return status;
     plan->step = step;
     plan->lanes = step->lane_count;
+    if (plan->moved)
+        pm_plan_connect(plan);
+    plan->moved = false;
     status = run_tasks(plan, 0, plan->forward_count, &before, &after);
     if (status.code != PM_OK)
         return status;
@@ -274,6 +277,16 @@ size_t pm_plan_most_rows(const pm_plan *plan, size_t param)
 const float *pm_plan_gradient(const pm_plan *plan, size_t param)
 {
     return plan->training ? plan->gradients[param] : NULL;
+}
+
+void pm_plan_place_gradient(pm_plan *plan, size_t param, float *memory)
+{
+    if (!plan->training || !plan->gradient_places[param])
+        return;
+    float *place = memory ? memory : plan->gradient_places[param];
+    plan->moved = plan->moved || plan->gradients[param] != place;
+    plan->gradients[param] = place;
+    plan->memory[plan->roots[plan->gradient_values[param]]] = place;
 }
 
 size_t pm_plan_bytes(const pm_plan *plan)

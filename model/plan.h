@@ -109,6 +109,11 @@ float *pm_plan_param(pm_plan *plan, size_t param);
 // population variances (divide by the number of lanes). NULL of what is frozen.
 const float *pm_plan_gradient(const pm_plan *plan, size_t param);
 
+// From the next step on a parameter's gradient is made at memory (count floats, PM_ALIGN-aligned), where
+// pm_plan_gradient finds it; the caller's, until the next call. NULL: in the plan's own, as at first. One
+// that has no place of its own, such as that of two parameters, or of a sparse one, stays in the plan's.
+void pm_plan_place_gradient(pm_plan *plan, size_t param, float *memory);
+
 // Forward, loss, backward. PM_NOT_FINITE when the loss is not finite: the message names the step and the
 // first node whose output holds NaN or infinity, and no after_gradient hook is called. PM_INVALID on a class
 // out of range or a block that does not fit the plan.

@@ -18,6 +18,7 @@ static pm_status lend(pm_shm *shm, uint64_t nonce, pm_message *message, uint32_t
     }
     told->frame = frame;
     told->column = loan.column;
+    told->block = loan.block;
     told->offset = loan.offset;
     told->size = loan.size;
     shared->loans[shared->n_loans++] = told;
@@ -51,7 +52,7 @@ void pm_share_undo(pm_shm *shm, uint64_t nonce, const pm_message *message)
     const Paramill__Shared *shared = message->header->shared;
     for (size_t i = 0; shared && i < shared->n_loans; i++) {
         const Paramill__Loan *told = shared->loans[i];
-        pm_shm_unlend(shm, nonce, &(pm_shm_loan){told->column, told->offset, told->size});
+        pm_shm_unlend(shm, nonce, &(pm_shm_loan){told->column, told->block, told->offset, told->size});
     }
 }
 
@@ -61,7 +62,8 @@ static pm_status borrow(pm_shm *shm, uint64_t nonce, const Paramill__Loan *told,
     if (told->frame >= message->frame_count || message->frames[told->frame]->size != 0)
         return pm_fail(PM_PROTOCOL, "a loan of frame %u, which is none that lies in shared memory",
                        told->frame);
-    pm_buffer *buffer = pm_shm_borrow(shm, nonce, &(pm_shm_loan){told->column, told->offset, told->size});
+    const pm_shm_loan loan = {told->column, told->block, told->offset, told->size};
+    pm_buffer *buffer = pm_shm_borrow(shm, nonce, &loan);
     if (!buffer)
         return pm_fail(PM_PROTOCOL, "a loan of %lu bytes at %lu, which cannot be read here",
                        (unsigned long)told->size, (unsigned long)told->offset);

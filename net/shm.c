@@ -257,17 +257,24 @@ bool pm_shm_meet(pm_shm *shm, const pm_shm_name *name)
 
 // ---- loans
 
+static atomic_ushort *counter(void *block, uint32_t column)
+{
+    return &((loans *)block - 1)->of[column];
+}
+
 static bool lend(pm_shm *s, const peer *to, const pm_buffer *buffer, pm_shm_loan *loan)
 {
     const unsigned char *data = buffer->data;
-    if (!to || to->gone || !buffer->is_lent || data < s->base || data >= s->base + s->used)
+    unsigned char *block = buffer->whole ? buffer->whole->data : buffer->data;
+    if (!to || to->gone || !buffer->is_lent || block < s->base || block >= s->base + s->used)
         return false;
     const size_t column = (size_t)(to - s->peers);
-    atomic_ushort *count = &((loans *)buffer->data - 1)->of[column];
+    atomic_ushort *count = counter(block, (uint32_t)column);
     if (atomic_load_explicit(count, memory_order_relaxed) == UINT16_MAX)
         return false;
     atomic_fetch_add_explicit(count, 1, memory_order_release);
-    *loan = (pm_shm_loan){(uint32_t)column, (uint64_t)(data - s->base), buffer->size};
+    *loan = (pm_shm_loan){(uint32_t)column, (uint64_t)(block - s->base), (uint64_t)(data - s->base),
+                          buffer->size};
     return true;
 }
 
@@ -283,9 +290,8 @@ void pm_shm_unlend(pm_shm *shm, uint64_t nonce, const pm_shm_loan *loan)
 {
     pthread_mutex_lock(&shm->lock);
     const peer *to = find(shm, nonce);
-    loans *counts = (loans *)(void *)(shm->base + loan->offset) - 1;
     if (to && !to->gone) // else the loan has ended with it
-        atomic_fetch_sub_explicit(&counts->of[loan->column], 1, memory_order_release);
+        atomic_fetch_sub_explicit(counter(shm->base + loan->block, loan->column), 1, memory_order_release);
     pthread_mutex_unlock(&shm->lock);
 }
 
@@ -309,8 +315,8 @@ static bool always(const pm_buffer *buffer)
 
 static bool is_place(const peer *from, const pm_shm_loan *loan)
 {
-    return from && loan->column < COLUMNS && loan->offset % PM_ALIGN == 0 &&
-           loan->offset >= PAGE + sizeof(loans) && loan->offset <= from->size &&
+    return from && loan->column < COLUMNS && loan->block % PM_ALIGN == 0 && loan->offset % PM_ALIGN == 0 &&
+           loan->block >= PAGE + sizeof(loans) && loan->block <= loan->offset && loan->offset <= from->size &&
            loan->size <= from->size - loan->offset;
 }
 
@@ -323,10 +329,9 @@ pm_buffer *pm_shm_borrow(pm_shm *shm, uint64_t nonce, const pm_shm_loan *loan)
     peer *from = find(shm, nonce);
     const bool good = is_place(from, loan);
     if (good) {
-        void *data = from->base + loan->offset;
         from->borrowed++;
-        *b = (borrowed){.shm = shm, .from = from, .count = &((loans *)data - 1)->of[loan->column]};
-        b->buffer.data = data;
+        *b = (borrowed){.shm = shm, .from = from, .count = counter(from->base + loan->block, loan->column)};
+        b->buffer.data = from->base + loan->offset;
         b->buffer.size = loan->size;
         b->buffer.release = give_back;
         b->buffer.is_lent = always;

@@ -26,7 +26,7 @@ typedef struct pm_shm_name {
 // Where lent bytes lie in the lender's arena.
 typedef struct pm_shm_loan {
     uint32_t column; // of the counter that the borrower gives back by
-    uint64_t offset, size;
+    uint64_t block, offset, size; // block: of the counters
 } pm_shm_loan;
 
 // Fails with PM_IO where the system does not allow it: everything works without, by copies.
@@ -48,7 +48,7 @@ bool pm_shm_is_lent(const void *block);
 bool pm_shm_meet(pm_shm *shm, const pm_shm_name *name);
 
 // Lends the buffer's bytes to the process with the nonce; false where they are no block of this arena (of
-// which is_lent tells) or the process was never met: then they have to be sent.
+// which is_lent tells), nor part of one, or the process was never met: then they have to be sent.
 bool pm_shm_lend(pm_shm *shm, uint64_t nonce, const pm_buffer *buffer, pm_shm_loan *loan);
 
 // Takes back a loan that could not be sent.

@@ -29,14 +29,36 @@ Test(pool, buffers_outlive_the_pool)
     pm_buffer_unref(&b);
 }
 
-Test(pool, more_than_a_slice_is_refused)
+Test(pool, a_table_has_a_buffer_as_a_slice_has_and_what_no_machine_holds_is_refused)
 {
     pm_pool *pool = NULL;
     ok(pm_pool_create(&pool, NULL));
-    cr_assert_null(pm_pool_take(pool, (1 << 20) + 1));
-    pm_buffer *most = pm_pool_take(pool, 1 << 20);
-    cr_assert_not_null(most);
-    pm_buffer_unref(&most);
+    cr_assert_null(pm_pool_take(pool, (size_t)1 << 50));
+    pm_buffer *table = pm_pool_take(pool, (5 << 20) + 4);
+    cr_assert_eq(table->size, (5 << 20) + 4);
+    ((char *)table->data)[table->size - 1] = 1;
+    pm_buffer_unref(&table);
+    pm_pool_destroy(&pool);
+}
+
+Test(pool, a_part_keeps_its_buffer_from_being_used_again)
+{
+    pm_pool *pool = NULL;
+    ok(pm_pool_create(&pool, NULL));
+    pm_buffer *whole = pm_pool_copy(pool, "0123456789", 10), *part = pm_buffer_part(whole, 4, 3);
+    const void *memory = whole->data;
+    cr_assert(pm_buffer_is_shared(whole));
+    cr_assert_not(pm_buffer_is_shared(part));
+    pm_buffer_unref(&whole);
+    pm_buffer *other = pm_pool_take(pool, 10);
+    cr_assert_neq(other->data, memory);
+    cr_assert_eq(part->size, 3);
+    cr_assert_eq(memcmp(part->data, "456", 3), 0);
+    pm_buffer_unref(&part);
+    whole = pm_pool_take(pool, 10);
+    cr_assert_eq(whole->data, memory);
+    pm_buffer_unref(&whole);
+    pm_buffer_unref(&other);
     pm_pool_destroy(&pool);
 }
 

@@ -75,6 +75,28 @@ Test(shm, what_is_lent_counts_as_shared_until_the_last_borrower_gives_it_back)
     unmake(&p);
 }
 
+Test(shm, a_part_is_lent_as_its_block_is)
+{
+    pair p = make();
+    pm_shm_loan loan;
+    enum { FIRST = 4096, PART = 1000 };
+    pm_buffer *part = pm_buffer_part(p.buffer, FIRST, PART);
+    ((unsigned char *)p.buffer->data)[FIRST] = 1;
+    ((unsigned char *)p.buffer->data)[FIRST + PART - 1] = 2;
+    cr_assert_not(pm_buffer_is_shared(part));
+    cr_assert(pm_shm_lend(p.lender, p.borrower_name.nonce, part, &loan));
+    pm_buffer *seen = pm_shm_borrow(p.borrower, p.lender_name.nonce, &loan);
+    cr_assert_eq(seen->size, PART);
+    cr_assert_eq(((unsigned char *)seen->data)[0], 1);
+    cr_assert_eq(((unsigned char *)seen->data)[PART - 1], 2);
+    cr_assert(pm_buffer_is_shared(part));
+    pm_buffer_unref(&part);
+    cr_assert(pm_buffer_is_shared(p.buffer));
+    pm_buffer_unref(&seen);
+    cr_assert_not(pm_buffer_is_shared(p.buffer));
+    unmake(&p);
+}
+
 Test(shm, a_pool_does_not_use_again_what_is_lent)
 {
     pair p = make();
@@ -136,11 +158,16 @@ Test(shm, a_loan_outside_the_arena_is_refused)
     pair p = make();
     pm_shm_loan good;
     cr_assert(pm_shm_lend(p.lender, p.borrower_name.nonce, p.buffer, &good));
-    const pm_shm_loan bad[] = {{good.column, 0, 8},
-                               {good.column, good.offset, UINT64_MAX},
-                               {good.column, UINT64_MAX - 63, 64},
-                               {good.column, good.offset + 1, 8},
-                               {1 << 20, good.offset, 8}};
+    const uint64_t block = good.block, far = UINT64_MAX - 63;
+    const pm_shm_loan bad[] = {{good.column, block, 0, 8},
+                               {good.column, 0, block, 8},
+                               {good.column, block, block, UINT64_MAX},
+                               {good.column, block, far, 64},
+                               {good.column, far, far, 64},
+                               {good.column, block + 64, block, 8},
+                               {good.column, block, block + 1, 8},
+                               {good.column, block + 1, block + 64, 8},
+                               {1 << 20, block, block, 8}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         cr_assert_null(pm_shm_borrow(p.borrower, p.lender_name.nonce, &bad[i]), "%zu", i);
     cr_assert_null(pm_shm_borrow(p.borrower, 1, &good));
