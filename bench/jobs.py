@@ -8,6 +8,7 @@ model:
 DATA
 loss: softmax_cross_entropy
 OPTIMIZER
+precision: PRECISION
 batch: BATCH
 lanes: 2
 epochs: EPOCHS
@@ -32,11 +33,12 @@ LAYERS = {
 SHAPES = {"mlp": "784", "cnn": "1, 28, 28", "gpt": "64"}
 
 
-def write(folder, name, batch, epochs=1):
+def write(folder, name, batch, epochs=1, precision="f32"):
     """Writes the job FOLDER/NAME.yaml with its store beside it and returns its path."""
     job = folder / f"{name}.yaml"
     text = TEXT.replace("NAME", name).replace("SHAPE", SHAPES[name]).replace("LAYERS", LAYERS[name])
     text = text.replace("DATA", CHARACTERS if name == "gpt" else IMAGES).replace("BATCH", str(batch))
     text = text.replace("OPTIMIZER", ADAMW if name == "gpt" else MOMENTUM).replace("EPOCHS", str(epochs))
+    text = text.replace("PRECISION", precision)
     job.write_text(text.replace("STORE", str(folder / f"store-{name}")))
     return job

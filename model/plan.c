@@ -119,9 +119,9 @@ pm_status pm_plan_step(pm_plan *plan, pm_step *step)
         return status;
     plan->step = step;
     plan->lanes = step->lane_count;
-    if (plan->moved)
+    if (plan->rebound)
         pm_plan_connect(plan);
-    plan->moved = false;
+    plan->rebound = false;
     status = run_tasks(plan, 0, plan->forward_count, &before, &after);
     if (status.code != PM_OK)
         return status;
@@ -279,12 +279,12 @@ const float *pm_plan_gradient(const pm_plan *plan, size_t param)
     return plan->training ? plan->gradients[param] : NULL;
 }
 
-void pm_plan_place_gradient(pm_plan *plan, size_t param, float *memory)
+void pm_plan_bind_gradient(pm_plan *plan, size_t param, float *memory)
 {
-    if (!plan->training || !plan->gradient_places[param])
+    if (!plan->training || !plan->own_gradients[param])
         return;
-    float *place = memory ? memory : plan->gradient_places[param];
-    plan->moved = plan->moved || plan->gradients[param] != place;
+    float *place = memory ? memory : plan->own_gradients[param];
+    plan->rebound = plan->rebound || plan->gradients[param] != place;
     plan->gradients[param] = place;
     plan->memory[plan->roots[plan->gradient_values[param]]] = place;
 }

@@ -109,10 +109,10 @@ float *pm_plan_param(pm_plan *plan, size_t param);
 // population variances (divide by the number of lanes). NULL of what is frozen.
 const float *pm_plan_gradient(const pm_plan *plan, size_t param);
 
-// From the next step on a parameter's gradient is made at memory (count floats, PM_ALIGN-aligned), where
-// pm_plan_gradient finds it; the caller's, until the next call. NULL: in the plan's own, as at first. One
-// that has no place of its own, such as that of two parameters, or of a sparse one, stays in the plan's.
-void pm_plan_place_gradient(pm_plan *plan, size_t param, float *memory);
+// From the next step on a parameter's gradient is made at memory (count floats, PM_ALIGN-aligned, the
+// caller's, used until the next call), where pm_plan_gradient finds it. NULL: in the plan's own memory, as at
+// first; there it stays where the parameter is sparse, or has no influence on the loss.
+void pm_plan_bind_gradient(pm_plan *plan, size_t param, float *memory);
 
 // Forward, loss, backward. PM_NOT_FINITE when the loss is not finite: the message names the step and the
 // first node whose output holds NaN or infinity, and no after_gradient hook is called. PM_INVALID on a class

@@ -183,9 +183,9 @@ static pm_status make_lists(pm_plan *plan)
     plan->places = pm_region_alloc(plan->region, v * sizeof *plan->places);
     plan->memory = pm_region_alloc(plan->region, v * sizeof *plan->memory);
     plan->gradients = pm_region_alloc(plan->region, params * sizeof *plan->gradients);
-    plan->gradient_places = pm_region_alloc(plan->region, params * sizeof *plan->gradient_places);
+    plan->own_gradients = pm_region_alloc(plan->region, params * sizeof *plan->own_gradients);
     plan->direct = pm_region_alloc(plan->region, plan->graph->output_count * sizeof *plan->direct);
-    return plan->roots && plan->places && plan->memory && plan->gradients && plan->gradient_places &&
+    return plan->roots && plan->places && plan->memory && plan->gradients && plan->own_gradients &&
                    plan->direct
                ? pm_ok()
                : pm_fail(PM_NO_MEMORY, "a plan of %zu values", v);

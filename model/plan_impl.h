@@ -56,8 +56,8 @@ struct pm_plan {
     bool *direct;              // (outputs): made in the caller's memory, not copied there
     uint32_t *gradient_values; // (params), or PM_NO_VALUE
     float **gradients;         // (params); training
-    float **gradient_places;   // (params): the plan's own memory of those that may be elsewhere, or NULL
-    bool moved;                // gradients, since tasks were connected
+    float **own_gradients;     // (params): the plan's memory of those that can be bound elsewhere, or NULL
+    bool rebound;              // gradients were, since tasks were connected
     pm_sparse_values *sparse;  // (params); training
     uint32_t rows_known;       // tasks after which the rows of sparse parameters are known; 0: there are none
     pm_event *before, *after;  // by task

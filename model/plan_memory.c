@@ -273,23 +273,15 @@ static size_t unshared_bytes(const pm_plan *plan)
     return total;
 }
 
-// Whether a parameter's gradient is made by a task, dense, and no other parameter's as well.
-static bool is_alone(const layout *l, uint32_t param)
+// Each parameter's gradient is a sum of its own (model/gradient.c); that of a sparse one is of some rows.
+static void find_gradient(pm_plan *plan, size_t param)
 {
-    const pm_plan *plan = l->plan;
     const uint32_t value = plan->gradient_values[param];
-    if (value == PM_NO_VALUE || plan->sparse[param].ids != PM_NO_VALUE)
-        return false;
-    const uint32_t root = plan->roots[value];
-    bool made = false;
-    for (size_t t = 0; t < plan->task_count; t++)
-        for (uint32_t i = 0; i < plan->tasks[t].node->output_count; i++)
-            made = made || plan->tasks[t].node->outputs[i] == root;
-    for (size_t i = 0; i < plan->program->param_count; i++)
-        if (i != param && plan->gradient_values[i] != PM_NO_VALUE &&
-            plan->roots[plan->gradient_values[i]] == root)
-            return false;
-    return made && value_bytes(plan, root) == plan->program->params[param].count * sizeof(float);
+    if (value == PM_NO_VALUE)
+        return;
+    plan->gradients[param] = pm_plan_memory(plan, value);
+    if (plan->sparse[param].ids == PM_NO_VALUE && plan->places[plan->roots[value]] == PM_PLACE_KEPT)
+        plan->own_gradients[param] = plan->gradients[param];
 }
 
 static pm_status reserve_all(layout *l)
@@ -320,11 +312,7 @@ static pm_status reserve_all(layout *l)
     for (size_t t = 0; t < plan->task_count; t++)
         plan->tasks[t].scratch = shared + l->buffers[values + t].offset;
     for (size_t i = 0; plan->training && i < plan->program->param_count; i++)
-        if (plan->gradient_values[i] != PM_NO_VALUE)
-            plan->gradients[i] = pm_plan_memory(plan, plan->gradient_values[i]);
-    for (uint32_t i = 0; plan->training && i < plan->program->param_count; i++)
-        if (is_alone(l, i))
-            plan->gradient_places[i] = plan->gradients[i];
+        find_gradient(plan, i);
     return status;
 }
 

@@ -26,9 +26,9 @@ pm_status pm_exchange_create(pm_exchange **exchange, const pm_exchange_options *
     x->widths = calloc(x->tables, sizeof *x->widths);
     x->values = calloc(x->tables, sizeof *x->values);
     x->wanted = calloc(x->tables, sizeof *x->wanted);
-    x->rooms = calloc(x->tables, sizeof *x->rooms);
+    x->push_buffers = calloc(x->tables, sizeof *x->push_buffers);
     pm_status status = pm_fail(PM_NO_MEMORY, "an exchange of %u tables", x->tables);
-    if (x->counts && x->frozen && x->widths && x->values && x->wanted && x->rooms)
+    if (x->counts && x->frozen && x->widths && x->values && x->wanted && x->push_buffers)
         status = pm_pool_create(&x->pool, options->shm);
     if (status.code == PM_OK) {
         memcpy(x->counts, options->counts, x->tables * sizeof *x->counts);
@@ -89,9 +89,9 @@ void pm_exchange_destroy(pm_exchange **exchange)
     pm_exchange *x = *exchange;
     forget(x);
     pm_outbox_free(&x->outbox);
-    for (uint32_t t = 0; x->rooms && t < x->tables; t++)
-        pm_buffer_unref(&x->rooms[t]);
-    free(x->rooms);
+    for (uint32_t t = 0; x->push_buffers && t < x->tables; t++)
+        pm_buffer_unref(&x->push_buffers[t]);
+    free(x->push_buffers);
     pm_pool_destroy(&x->pool);
     free(x->counts);
     free(x->frozen);
@@ -292,21 +292,26 @@ pm_status pm_exchange_push_piece(pm_exchange *x, piece *p, pm_block block, uint6
     return pm_ok();
 }
 
-float *pm_exchange_room(pm_exchange *exchange, uint32_t table)
+float *pm_exchange_push_buffer(pm_exchange *exchange, uint32_t table)
 {
-    pm_buffer **room = &exchange->rooms[table];
-    if (!*room)
-        *room = pm_pool_take(exchange->pool, exchange->counts[table] * sizeof(float));
-    return *room ? (*room)->data : NULL;
+    pm_buffer **buffer = &exchange->push_buffers[table];
+    if (!*buffer)
+        *buffer = pm_pool_take(exchange->pool, exchange->counts[table] * sizeof(float));
+    return *buffer ? (*buffer)->data : NULL;
 }
 
-// The slice of a gradient, a new reference; NULL: no memory.
+static bool in_push_buffer(const pm_exchange *x, uint32_t table, const float *gradient)
+{
+    return x->push_buffers[table] && x->push_buffers[table]->data == gradient;
+}
+
+// A slice of the table's gradient, a new reference; NULL: no memory.
 static pm_buffer *slice_of(pm_exchange *x, const pm_slice *place, const float *gradient)
 {
-    pm_buffer *room = x->rooms[place->table];
-    const size_t offset = place->offset * sizeof(float), size = place->count * sizeof(float);
-    return room && room->data == gradient ? pm_buffer_part(room, offset, size)
-                                          : pm_pool_copy(x->pool, gradient + place->offset, size);
+    const size_t size = place->count * sizeof(float);
+    if (in_push_buffer(x, place->table, gradient))
+        return pm_buffer_part(x->push_buffers[place->table], place->offset * sizeof(float), size);
+    return pm_pool_copy(x->pool, gradient + place->offset, size);
 }
 
 static pm_status push_dense(pm_exchange *x, piece *p, pm_block block, uint64_t clock, const float *gradient,
@@ -334,8 +339,8 @@ pm_status pm_exchange_push(pm_exchange *exchange, uint32_t table, pm_block block
     pm_status status = pm_ok();
     for (uint32_t i = first; i < first + count && status.code == PM_OK; i++)
         status = push_dense(exchange, &exchange->pieces[i], block, clock, gradient, now_ms);
-    if (exchange->rooms[table] && exchange->rooms[table]->data == gradient)
-        pm_buffer_unref(&exchange->rooms[table]);
+    if (in_push_buffer(exchange, table, gradient))
+        pm_buffer_unref(&exchange->push_buffers[table]);
     return status;
 }
 

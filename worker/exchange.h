@@ -48,11 +48,12 @@ uint32_t pm_exchange_shards(const pm_exchange *exchange);
 const char *pm_exchange_endpoint(const pm_exchange *exchange, uint32_t shard);
 
 // Memory for a dense table's next gradient (count floats, PM_ALIGN-aligned, the exchange's), which a push
-// sends from where it lies: the push takes it over, so ask anew for each block. NULL: there is none.
-float *pm_exchange_room(pm_exchange *exchange, uint32_t table);
+// sends from there: it is not written any more after the push, and the next block has another. NULL: out of
+// memory.
+float *pm_exchange_push_buffer(pm_exchange *exchange, uint32_t table);
 
 // Sends the block's tree-summed gradient of a table; gradient (count floats of the table, NULL of a frozen
-// one, which only goes to the next clock) is copied, unless it lies in the table's room.
+// one, which only goes to the next clock) is copied, unless it lies in the table's push buffer.
 // Parameters of clock must be held. Slices that have reached clock + 1 already need no push and get none.
 pm_status pm_exchange_push(pm_exchange *exchange, uint32_t table, pm_block block, uint64_t clock,
                            const float *gradient, int64_t now_ms) PM_CHECKED;

@@ -49,9 +49,9 @@ struct pm_exchange {
     bool *frozen;
     uint32_t *widths;
     uint32_t tables, lanes, request_ms;
-    float **values;   // where tables are installed
-    pm_buffer **rooms; // (tables), of a gradient to come; NULL: none
-    uint64_t *wanted; // of a sparse table: the clock whose rows are wanted
+    float **values;           // where tables are installed
+    pm_buffer **push_buffers; // (tables), for gradients to come; NULL: not asked for
+    uint64_t *wanted;         // of a sparse table: the clock whose rows are wanted
     pm_pool *pool;
     pm_outbox outbox;
 

@@ -297,9 +297,9 @@ static pm_status train_block(worker *w)
     const pm_step_hooks hooks = {
         .before_param = before_param, .after_gradient = after_gradient, .ctx = w, .rows_known = rows_known};
     pm_step step;
-    for (uint32_t i = 0; i < w->trainer.tables; i++)
+    for (uint32_t i = 0; i < w->trainer.tables; i++) // made where they are sent from
         if (!w->trainer.frozen[i] && !w->trainer.widths[i])
-            pm_plan_place_gradient(w->trainer.training, i, pm_exchange_room(w->exchange, i));
+            pm_plan_bind_gradient(w->trainer.training, i, pm_exchange_push_buffer(w->exchange, i));
     pm_status status = pm_trainer_step(&w->trainer, w->clock, w->block, &hooks, &step);
     if (status.code == PM_OK)
         status = push_frozen(w);

@@ -156,28 +156,28 @@ Test(exchange, slices_are_installed_as_they_come_and_earlier_ones_again_where_la
     drop(&k);
 }
 
-Test(exchange, what_lies_in_a_tables_room_is_sent_from_there_and_the_next_block_has_another)
+Test(exchange, what_lies_in_a_push_buffer_is_sent_from_there_and_the_next_block_has_another)
 {
     kit k = make();
     answer(&k, 1);
-    float *room = pm_exchange_room(k.x, 1);
-    cr_assert_eq((uintptr_t)room % PM_ALIGN, 0);
-    cr_assert_eq(pm_exchange_room(k.x, 1), room, "it was not pushed");
-    room[0] = 3;
-    room[BIG - 1] = 5;
-    ok(pm_exchange_push(k.x, 1, (pm_block){0, 2}, 0, room, 0));
-    float *next = pm_exchange_room(k.x, 1);
-    cr_assert_neq(next, room);
+    float *first = pm_exchange_push_buffer(k.x, 1);
+    cr_assert_eq((uintptr_t)first % PM_ALIGN, 0);
+    cr_assert_eq(pm_exchange_push_buffer(k.x, 1), first, "it was not pushed");
+    first[0] = 3;
+    first[BIG - 1] = 5;
+    ok(pm_exchange_push(k.x, 1, (pm_block){0, 2}, 0, first, 0));
+    float *next = pm_exchange_push_buffer(k.x, 1);
+    cr_assert_neq(next, first);
     ok(pm_exchange_push(k.x, 1, (pm_block){2, 2}, 0, k.values[1], 0));
-    cr_assert_eq(pm_exchange_room(k.x, 1), next, "what lies elsewhere is copied");
+    cr_assert_eq(pm_exchange_push_buffer(k.x, 1), next, "what lies elsewhere is copied");
     const pm_outbox *out = pm_exchange_outbox(k.x);
     cr_assert_eq(out->count, 6);
     for (uint32_t i = 0; i < 3; i++)
-        cr_assert_eq(out->posts[i].message.frames[0]->data, room + i * PM_SLICE_FLOATS);
+        cr_assert_eq(out->posts[i].message.frames[0]->data, first + i * PM_SLICE_FLOATS);
     cr_assert_neq(out->posts[3].message.frames[0]->data, k.values[1]);
     answer(&k, 2);
-    room = next;
-    ok(pm_exchange_push(k.x, 1, (pm_block){0, 4}, 1, room, 0));
+    first = next;
+    ok(pm_exchange_push(k.x, 1, (pm_block){0, 4}, 1, first, 0));
     cr_assert_eq(pm_exchange_outbox(k.x)->count, 3);
     drop(&k);
 }
