@@ -292,6 +292,11 @@ static int wait_readable(pm_socket *socket, int timeout_ms)
     return zmq_poll(&item, 1, timeout_ms);
 }
 
+static pm_status receive_failure(void)
+{
+    return pm_fail(errno == EAGAIN ? PM_TIMEOUT : PM_IO, "cannot receive: %s", zmq_strerror(errno));
+}
+
 // Reads the parts that are left of a multipart message; the first of them is the header. Always consumes the
 // whole.
 static pm_status receive_parts(pm_socket *socket, pm_message *message)
@@ -302,7 +307,7 @@ static pm_status receive_parts(pm_socket *socket, pm_message *message)
         zmq_msg_t part;
         zmq_msg_init(&part);
         if (zmq_msg_recv(&part, socket->handle, ZMQ_DONTWAIT) < 0) {
-            status = pm_fail(PM_IO, "cannot receive: %s", zmq_strerror(errno));
+            status = receive_failure();
             zmq_msg_close(&part);
             break;
         }
@@ -342,7 +347,7 @@ static pm_status receive_peer(pm_socket *socket, pm_peer *from)
     zmq_msg_init(&part);
     pm_status status = pm_ok();
     if (zmq_msg_recv(&part, socket->handle, ZMQ_DONTWAIT) < 0)
-        status = pm_fail(errno == EAGAIN ? PM_TIMEOUT : PM_IO, "cannot receive: %s", zmq_strerror(errno));
+        status = receive_failure();
     size_t size = zmq_msg_size(&part);
     from->size = size <= sizeof from->id ? (uint8_t)size : 0; // our own peers have 5-byte addresses
     memcpy(from->id, zmq_msg_data(&part), from->size);
@@ -354,7 +359,7 @@ static pm_status receive_peer(pm_socket *socket, pm_peer *from)
 
 pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *message, int timeout_ms)
 {
-    int ready = wait_readable(socket, timeout_ms);
+    const int ready = timeout_ms ? wait_readable(socket, timeout_ms) : 1; // asking costs as much as trying
     if (ready == 0)
         return pm_fail(PM_TIMEOUT, "nothing came within %d ms", timeout_ms);
     if (ready < 0)
