@@ -1,6 +1,6 @@
 #pragma once
-// A pool of pm_buffers for slices and tables, so that the step path does not ask the operating system for fresh pages. A
-// buffer that is released, by whatever thread, waits in the pool for its next use.
+// A pool of pm_buffers for slices and tables, so that the step path does not ask the operating system for
+// fresh pages. A buffer that is released, by whatever thread, waits in the pool for its next use.
 #include "net/shm.h"
 
 typedef struct pm_pool pm_pool;

@@ -25,7 +25,7 @@ typedef struct pm_shm_name {
 
 // Where lent bytes lie in the lender's arena.
 typedef struct pm_shm_loan {
-    uint32_t column; // of the counter that the borrower gives back by
+    uint32_t column;              // of the counter that the borrower gives back by
     uint64_t block, offset, size; // block: of the counters
 } pm_shm_loan;
 

@@ -2,6 +2,7 @@
 # The kernels, cross-compiled for aarch64 and run under emulation, agree with their plain twins: nothing in them is of one
 # machine. Needs Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user.
 . "$(dirname "$0")/lib.sh"
+[ -z "${SANITIZE:-}" ] || skip "it makes a build of its own"
 for tool in aarch64-linux-gnu-gcc qemu-aarch64; do
     command -v $tool >/dev/null || skip "$tool is not installed"
 done

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # paramill plan shows every example, for inference and training, as text and as a picture that is XML.
 . "$(dirname "$0")/lib.sh"
+[ "${SANITIZE:-}" != thread ] || skip "other tests watch threads"
 cd "$work"
 for job in "$SOURCE"/examples/*.yaml; do
     profile=--profile
