@@ -39,9 +39,10 @@ struct pm_socket {
     pm_net *net;
     void *handle;
     pm_socket_kind kind;
-    uint64_t
-        arena;  // DEALER: nonce of its peer's shared memory; 0: none, or not known before its first answer
-    bool apart; // what is sent names no shared memory: the peer cannot read this process's. Not of a ROUTER
+    // Of a DEALER: the nonce of its peer's shared memory; 0: none, or not known before its first answer.
+    uint64_t arena;
+    // Not of a ROUTER: what is sent names no shared memory, since the peer cannot read this process's.
+    bool apart;
     char endpoint[ENDPOINT_MAX];
 };
 
