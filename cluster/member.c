@@ -10,7 +10,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-enum { TICK_MS = 50, MEMBER_NAME_MAX = PM_HOST_MAX + 48 };
+enum { TICK_MS = 50, TELL_MS = 100, SCORES_MAX = 16, MEMBER_NAME_MAX = PM_HOST_MAX + 48 };
 
 struct pm_member {
     pm_actor *actor;
@@ -21,6 +21,11 @@ struct pm_member {
     pm_net *net;
     char *coordinator;
     atomic_bool stop; // when no goodbye can be sent
+    // The role's thread's.
+    pm_member_state told;
+    int64_t told_ms;
+    Paramill__Score *scores[SCORES_MAX]; // that wait for a flush
+    size_t score_count;
 };
 
 // ---- on the actor's thread ----
@@ -83,6 +88,7 @@ static void on_role(void *context, pm_socket *socket, const pm_peer *from, pm_me
                                        beat->queue, beat->version, beat->version_step};
         pm_membership_tell(l->member->core, &state, now(l));
     } else if (header->body_case == PARAMILL__HEADER__BODY_REPORT) {
+        message->header->body_case = PARAMILL__HEADER__BODY__NOT_SET; // the report is the core's from here on
         pm_membership_report(l->member->core, header->report, now(l));
     } else if (header->body_case == PARAMILL__HEADER__BODY_GOODBYE) {
         pm_membership_goodbye(l->member->core);
@@ -182,8 +188,22 @@ static pm_status send(pm_member *member, uint64_t epoch, Paramill__Header__BodyC
                    "the line to the coordinator");
 }
 
+static bool is_news(const pm_member *member, const pm_member_state *state)
+{
+    const pm_member_state *old = &member->told;
+    return state->phase != old->phase || state->epoch != old->epoch || state->version != old->version ||
+           pm_now_ms(&member->clock) >= member->told_ms + TELL_MS;
+}
+
 pm_status pm_member_tell(pm_member *member, const pm_member_state *state)
 {
+    if (!is_news(member, state))
+        return pm_ok();
+    pm_status status = pm_member_flush(member); // what was scored belongs to the state before
+    if (status.code != PM_OK)
+        return status;
+    member->told = *state;
+    member->told_ms = pm_now_ms(&member->clock);
     Paramill__Heartbeat *beat = pm_proto_new(&paramill__heartbeat__descriptor);
     if (beat) {
         beat->phase = state->phase;
@@ -195,23 +215,50 @@ pm_status pm_member_tell(pm_member *member, const pm_member_state *state)
     return send(member, state->epoch, PARAMILL__HEADER__BODY_HEARTBEAT, beat);
 }
 
-pm_status pm_member_report(pm_member *member, const Paramill__Report *report)
+// A copy with counters of its own; NULL when out of memory.
+static Paramill__Score *copy_score(const Paramill__Score *score)
 {
-    Paramill__Report *body = pm_proto_new(&paramill__report__descriptor);
-    if (body) {
-        *body = *report;
-        body->name = pm_proto_string(member->name);
-        body->failure = pm_proto_string(report->failure ? report->failure : "");
-        pm_proto_list(&body->counters, &body->n_counters, report->counters, report->n_counters);
+    Paramill__Score *copy = pm_proto_new(&paramill__score__descriptor);
+    if (!copy)
+        return NULL;
+    *copy = *score;
+    pm_proto_list(&copy->counters, &copy->n_counters, score->counters, score->n_counters);
+    return copy;
+}
+
+pm_status pm_member_score(pm_member *member, const Paramill__Score *score)
+{
+    Paramill__Score *copy = copy_score(score);
+    if (!copy)
+        return pm_fail(PM_NO_MEMORY, "the score of a step");
+    member->scores[member->score_count++] = copy;
+    return score->evaluation || member->score_count == SCORES_MAX ? pm_member_flush(member) : pm_ok();
+}
+
+pm_status pm_member_flush(pm_member *member)
+{
+    if (member->score_count == 0)
+        return pm_ok();
+    Paramill__Report *report = pm_proto_new(&paramill__report__descriptor);
+    Paramill__Score **scores = report ? malloc(member->score_count * sizeof *scores) : NULL;
+    if (scores) {
+        memcpy(scores, member->scores, member->score_count * sizeof *scores);
+        report->scores = scores;
+        report->n_scores = member->score_count;
+        member->score_count = 0;
+    } else {
+        protobuf_c_message_free_unpacked(report ? &report->base : NULL, NULL);
+        report = NULL;
     }
-    return send(member, 0, PARAMILL__HEADER__BODY_REPORT, body);
+    return send(member, 0, PARAMILL__HEADER__BODY_REPORT, report);
 }
 
 pm_status pm_member_fail(pm_member *member, pm_status why)
 {
-    Paramill__Report report = PARAMILL__REPORT__INIT;
-    report.failure = why.message;
-    return pm_member_report(member, &report);
+    Paramill__Report *report = pm_proto_new(&paramill__report__descriptor);
+    if (report)
+        report->failure = pm_proto_string(why.message);
+    return send(member, 0, PARAMILL__HEADER__BODY_REPORT, report);
 }
 
 void pm_member_stop(pm_member **member)
@@ -228,6 +275,8 @@ void pm_member_stop(pm_member **member)
         (void)status; // the role has been told through the pipe
     }
     pm_membership_destroy(&m->core);
+    for (size_t i = 0; i < m->score_count; i++)
+        paramill__score__free_unpacked(m->scores[i], NULL);
     free(m->coordinator);
     free(m);
     *member = NULL;

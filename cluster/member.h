@@ -34,7 +34,7 @@ typedef struct pm_member_options {
     pm_log log;
 } pm_member_options;
 
-// What a heartbeat tells; sent at once when it changes.
+// What a heartbeat tells.
 typedef struct pm_member_state {
     Paramill__Phase phase;
     uint64_t epoch;        // of the directive that the phase is about
@@ -52,11 +52,18 @@ pm_socket *pm_member_pipe(pm_member *member);
 // "host:pid:random", unique for the life of the member.
 const char *pm_member_name(const pm_member *member);
 
-// From the role's thread: the state of the next heartbeats.
+// From the role's thread: the state of the next heartbeats. Another phase, epoch or version is sent at once,
+// with what was scored before it; clock and queue alone are passed on at most ten times a second, so that
+// steps which take less do not wake two threads and the coordinator each.
 pm_status pm_member_tell(pm_member *member, const pm_member_state *state) PM_CHECKED;
 
-// From the role's thread: sends a report. name is filled in; report stays the caller's.
-pm_status pm_member_report(pm_member *member, const Paramill__Report *report) PM_CHECKED;
+// From the role's thread: what a step or an evaluation of a block came to; copied. Evaluations are sent at
+// once, and whatever waits with them; steps wait for that, for a flush, or until they are sixteen. What waits
+// is lost with its process: the coordinator's means are then over the other steps.
+pm_status pm_member_score(pm_member *member, const Paramill__Score *score) PM_CHECKED;
+
+// From the role's thread: sends the scores that wait.
+pm_status pm_member_flush(pm_member *member) PM_CHECKED;
 
 // From the role's thread: the member cannot go on, and why; the coordinator ends the job with this reason.
 pm_status pm_member_fail(pm_member *member, pm_status why) PM_CHECKED;

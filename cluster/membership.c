@@ -213,18 +213,12 @@ static void send_report(pm_membership *m, report *r, int64_t now_ms)
     r->resend_ms = now_ms + REPORT_RESEND_MS; // also when out of memory: later, then
 }
 
-void pm_membership_report(pm_membership *membership, const Paramill__Report *report_in, int64_t now_ms)
+void pm_membership_report(pm_membership *membership, Paramill__Report *body, int64_t now_ms)
 {
     pm_membership *m = membership;
-    Paramill__Report *body = pm_proto_new(&paramill__report__descriptor);
-    if (!body)
-        return;
-    *body = *report_in;
-    body->name = pm_proto_string(m->name);
-    body->failure = pm_proto_string(report_in->failure ? report_in->failure : "");
-    pm_proto_list(&body->counters, &body->n_counters, report_in->counters, report_in->n_counters);
     report *r = &m->reports[++m->report_count % REPORTS_MAX];
     drop_report(r);
+    body->name = pm_proto_string(m->name);
     r->header = pm_header_create(m->report_count, m->state.epoch, PARAMILL__HEADER__BODY_REPORT, body);
     if (r->header)
         send_report(m, r, now_ms);

@@ -20,9 +20,9 @@ void pm_membership_destroy(pm_membership **membership);
 // From the coordinator; the message is left for the caller to clear.
 void pm_membership_handle(pm_membership *membership, pm_message *message, int64_t now_ms);
 
-// From the role: the state of the next heartbeats, and a report (copied).
+// From the role: the state of the next heartbeats, and a report without a name, which is handed over.
 void pm_membership_tell(pm_membership *membership, const pm_member_state *state, int64_t now_ms);
-void pm_membership_report(pm_membership *membership, const Paramill__Report *report, int64_t now_ms);
+void pm_membership_report(pm_membership *membership, Paramill__Report *report, int64_t now_ms);
 
 // Sends what is due. A failure is for good: the coordinator refused this member or has been silent too long.
 pm_status pm_membership_tick(pm_membership *membership, int64_t now_ms) PM_CHECKED;

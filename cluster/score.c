@@ -91,7 +91,7 @@ void pm_roster_progress(const pm_roster *roster, pm_progress *progress)
     };
 }
 
-static void step_complete(pm_roster *roster, uint64_t clock, pm_score total, int64_t now_ms)
+static void step_complete(pm_roster *roster, uint64_t clock, pm_score total)
 {
     roster->since_cut.loss_sum += total.loss_sum;
     roster->since_cut.correct += total.correct;
@@ -107,11 +107,6 @@ static void step_complete(pm_roster *roster, uint64_t clock, pm_score total, int
         return;
     roster->last = total;
     roster->last_step = clock + 1;
-    sample(roster, now_ms);
-    pm_progress progress;
-    pm_roster_progress(roster, &progress);
-    if (roster->events.on_step)
-        roster->events.on_step(roster->events.context, &progress);
 }
 
 static void measure(const pm_roster *roster, pm_score total, double metrics[PM_QUALITIES_MAX])
@@ -149,20 +144,34 @@ static void evaluation_complete(pm_roster *roster, uint64_t clock, pm_score tota
     pm_roster_publish_scores(roster);
 }
 
+static void add_score(pm_roster *roster, const Paramill__Score *told)
+{
+    pm_block block = {told->lane_first, told->lane_count};
+    if (!pm_block_valid(block, roster->job->lanes) || told->clock < roster->start_clock ||
+        told->clock > roster->steps.total)
+        return;
+    pm_score score = {told->loss_sum, told->correct, told->rows, told->counters, told->n_counters};
+    pm_score total;
+    if (told->evaluation) {
+        if (pm_tally_add(roster->evaluation, told->clock, block, score, &total))
+            evaluation_complete(roster, told->clock, total);
+    } else if (pm_tally_add(roster->train, told->clock, block, score, &total)) {
+        step_complete(roster, told->clock, total);
+    }
+}
+
 void pm_roster_score(pm_roster *roster, const Paramill__Report *report, int64_t now_ms)
 {
-    pm_block block = {report->lane_first, report->lane_count};
-    if (!pm_block_valid(block, roster->job->lanes) || report->clock < roster->start_clock ||
-        report->clock > roster->steps.total)
+    const uint64_t before = roster->last_step;
+    for (size_t i = 0; i < report->n_scores; i++)
+        add_score(roster, report->scores[i]);
+    if (roster->last_step == before)
         return;
-    pm_score score = {report->loss_sum, report->correct, report->rows, report->counters, report->n_counters};
-    pm_score total;
-    if (report->evaluation) {
-        if (pm_tally_add(roster->evaluation, report->clock, block, score, &total))
-            evaluation_complete(roster, report->clock, total);
-    } else if (pm_tally_add(roster->train, report->clock, block, score, &total)) {
-        step_complete(roster, report->clock, total, now_ms);
-    }
+    sample(roster, now_ms);
+    pm_progress progress;
+    pm_roster_progress(roster, &progress);
+    if (roster->events.on_step)
+        roster->events.on_step(roster->events.context, &progress);
 }
 
 static void publish(pm_roster *roster, const cut_score *cut)

@@ -79,15 +79,16 @@ static void on_shard(void *context, pm_socket *socket, const pm_peer *from, pm_m
 
 static void flush(worker *w)
 {
-    pm_outbox_send(pm_exchange_outbox(w->exchange), w->shards, w->shard_count);
+    if (w->exchange && w->shard_count > 0)
+        pm_outbox_send(pm_exchange_outbox(w->exchange), w->shards, w->shard_count);
 }
 
 static void on_tick(void *context)
 {
     worker *w = context;
-    if (!w->exchange || w->shard_count == 0)
-        return;
-    pm_status status = pm_exchange_tick(w->exchange, pm_now_ms(&w->options->clock));
+    pm_status status = pm_member_flush(w->member);
+    if (status.code == PM_OK && w->exchange && w->shard_count > 0)
+        status = pm_exchange_tick(w->exchange, pm_now_ms(&w->options->clock));
     if (status.code != PM_OK && w->lost.code == PM_OK)
         w->lost = status;
     flush(w);
@@ -101,8 +102,7 @@ static pm_status turn(worker *w)
     pm_status status = pm_loop_turn(w->loop, soon ? 0 : TICK_MS);
     if (soon)
         sched_yield();
-    if (w->exchange && w->shard_count > 0)
-        flush(w);
+    flush(w);
     return status.code == PM_OK ? w->lost : status;
 }
 
@@ -260,19 +260,22 @@ static pm_status push_frozen(worker *w)
     return status;
 }
 
-static pm_status report(worker *w, bool evaluation, const pm_evaluation *sums)
+// Scores of steps wait for company, but for the last before a version, which is published with their mean.
+static pm_status tell_score(worker *w, bool evaluation, const pm_evaluation *sums)
 {
-    Paramill__Report report = PARAMILL__REPORT__INIT;
-    report.clock = w->clock;
-    report.lane_first = w->block.first;
-    report.lane_count = w->block.count;
-    report.evaluation = evaluation;
-    report.loss_sum = sums->loss_sum;
-    report.correct = sums->correct;
-    report.rows = sums->rows;
-    report.counters = sums->counters;
-    report.n_counters = sums->counter_count;
-    return pm_member_report(w->member, &report);
+    Paramill__Score score = PARAMILL__SCORE__INIT;
+    score.clock = w->clock;
+    score.lane_first = w->block.first;
+    score.lane_count = w->block.count;
+    score.evaluation = evaluation;
+    score.loss_sum = sums->loss_sum;
+    score.correct = sums->correct;
+    score.rows = sums->rows;
+    score.counters = sums->counters;
+    score.n_counters = sums->counter_count;
+    pm_status status = pm_member_score(w->member, &score);
+    return status.code == PM_OK && pm_steps_is_cut(&w->steps, w->clock + 1) ? pm_member_flush(w->member)
+                                                                            : status;
 }
 
 static pm_status evaluate_block(worker *w)
@@ -288,7 +291,7 @@ static pm_status evaluate_block(worker *w)
         return status;
     pm_evaluation result;
     status = pm_evaluator_run(w->trainer.evaluator, w->block, w->trainer.job->lanes, &result);
-    return status.code == PM_OK ? report(w, true, &result) : status;
+    return status.code == PM_OK ? tell_score(w, true, &result) : status;
 }
 
 static pm_status train_block(worker *w)
@@ -312,7 +315,7 @@ static pm_status train_block(worker *w)
     pm_metric_observe_us(w->step_seconds, pm_now_us(&w->options->clock) - begin);
     const pm_evaluation sums = {
         .loss_sum = step.loss, .correct = step.correct, .rows = rows * w->trainer.shape.places};
-    return report(w, false, &sums);
+    return tell_score(w, false, &sums);
 }
 
 // Until the coordinator lets the step begin: with early stopping, it waits for the last validation but one.

@@ -1,27 +1,16 @@
 #pragma once
 // The processes of the simulated cluster: the real cores of coordinator, shard, checkpoint service,
-// membership and exchange; in place of the model a small pure function makes the gradient of a lane from the
-// parameters' bits. Included by one test file only.
+// membership and exchange; arithmetic.h is in place of the model. Included by one test file only.
 #include "cluster/directive.h"
 #include "cluster/membership.h"
 #include "cluster/roster.h"
 #include "ps/gather.h"
 #include "ps/shard.h"
+#include "tests/sim/arithmetic.h"
 #include "tests/sim/world.h"
 #include "worker/exchange.h"
 
-enum {
-    TABLES = 4,
-    SPARSE = 2,
-    WIDTH = 8,
-    ROWS = 8,
-    SHARDS_PER_NODE_MAX = 2,
-    TICK_EVERY_MS = 100,
-    MEMBER_SUB = 100,
-    STORE_MAX = 64
-};
-
-static const uint64_t COUNTS[TABLES] = {37, 5, 64, 9};
+enum { SHARDS_PER_NODE_MAX = 2, TICK_EVERY_MS = 100, MEMBER_SUB = 100, STORE_MAX = 64 };
 
 // A version in the simulated store; the store survives the checkpoint service.
 typedef struct stored {
@@ -83,102 +72,6 @@ static address here(const node *n, uint16_t sub)
 static Paramill__Directive *directive_of(const node *n)
 {
     return n->directive.header ? n->directive.header->directive : NULL;
-}
-
-// ---- the gradient of one lane: any bit of any parameter changes all of it ----
-
-static void lane_gradient(const float *values, uint32_t table, uint64_t step, uint32_t lane, float *out)
-{
-    uint64_t mix = (step + 1) * 0x9e3779b97f4a7c15u ^ (uint64_t)(lane + 1) << 40 ^ table;
-    for (uint64_t i = 0; i < COUNTS[table]; i++) {
-        uint32_t bits;
-        memcpy(&bits, &values[i], sizeof bits);
-        mix = (mix ^ bits) * 0xbf58476d1ce4e5b9u;
-        mix ^= mix >> 29;
-    }
-    for (uint64_t i = 0; i < COUNTS[table]; i++) {
-        mix = mix * 6364136223846793005u + 1442695040888963407u;
-        out[i] = (float)(int32_t)(mix >> 32) * 0x1p-33f;
-    }
-}
-
-// ---- and of a sparse table: of some rows, from those rows alone ----
-
-static bool touches(uint64_t step, uint32_t lane, uint32_t row)
-{
-    uint64_t mix = (step * 257 + lane) * 0x9e3779b97f4a7c15u + row * 0xbf58476d1ce4e5b9u;
-    return (mix ^ mix >> 31) % 4 == 0;
-}
-
-static uint32_t touched_rows(uint64_t step, pm_block block, uint32_t ids[ROWS])
-{
-    uint32_t count = 0;
-    for (uint32_t row = 0; row < ROWS; row++) {
-        bool any = false;
-        for (uint32_t i = 0; i < block.count; i++)
-            any = any || touches(step, block.first + i, row);
-        if (any)
-            ids[count++] = row;
-    }
-    return count;
-}
-
-static void lane_rows(const float *values, uint64_t step, uint32_t lane, float *out, bool has[ROWS])
-{
-    uint64_t mix = (step + 1) * 0x9e3779b97f4a7c15u ^ (uint64_t)(lane + 1) << 40;
-    for (uint32_t row = 0; row < ROWS; row++) {
-        has[row] = touches(step, lane, row);
-        for (uint32_t i = row * WIDTH; has[row] && i < (row + 1) * WIDTH; i++) {
-            uint32_t bits;
-            memcpy(&bits, &values[i], sizeof bits);
-            mix = (mix ^ bits) * 0xbf58476d1ce4e5b9u;
-            mix ^= mix >> 29;
-        }
-    }
-    for (uint32_t i = 0; i < ROWS * WIDTH; i++) {
-        mix = mix * 6364136223846793005u + 1442695040888963407u;
-        out[i] = has[i / WIDTH] ? (float)(int32_t)(mix >> 32) * 0x1p-33f : 0;
-    }
-}
-
-static void block_rows(const float *values, uint64_t step, pm_block block, float *out, bool has[ROWS])
-{
-    if (block.count == 1) {
-        lane_rows(values, step, block.first, out, has);
-        return;
-    }
-    float right[ROWS * WIDTH];
-    bool other[ROWS];
-    uint32_t half = block.count / 2;
-    block_rows(values, step, (pm_block){block.first, half}, out, has);
-    block_rows(values, step, (pm_block){block.first + half, half}, right, other);
-    for (uint32_t i = 0; i < ROWS * WIDTH; i++)
-        out[i] = !other[i / WIDTH] ? out[i] : has[i / WIDTH] ? out[i] + right[i] : right[i];
-    for (uint32_t row = 0; row < ROWS; row++)
-        has[row] = has[row] || other[row];
-}
-
-// The touched rows of all side by side.
-static uint32_t pack_rows(const float *all, uint64_t step, pm_block block, uint32_t ids[ROWS], float *rows)
-{
-    const uint32_t count = touched_rows(step, block, ids);
-    for (uint32_t i = 0; i < count; i++)
-        memcpy(rows + i * WIDTH, all + ids[i] * WIDTH, WIDTH * sizeof *rows);
-    return count;
-}
-
-static void block_gradient(const float *values, uint32_t table, uint64_t step, pm_block block, float *out)
-{
-    if (block.count == 1) {
-        lane_gradient(values, table, step, block.first, out);
-        return;
-    }
-    float right[64];
-    uint32_t half = block.count / 2;
-    block_gradient(values, table, step, (pm_block){block.first, half}, out);
-    block_gradient(values, table, step, (pm_block){block.first + half, half}, right);
-    for (uint64_t i = 0; i < COUNTS[table]; i++)
-        out[i] += right[i];
 }
 
 // ---- sending ----
@@ -408,12 +301,26 @@ static void push_rows(cluster *c, node *n)
     is_ok(c, pm_exchange_push_rows(n->exchange, SPARSE, n->block, n->clock, ids, count, rows, c->w.now_ms));
 }
 
+static void report_block(cluster *c, node *n)
+{
+    Paramill__Report *report = pm_proto_new(&paramill__report__descriptor);
+    Paramill__Score *score = pm_proto_new(&paramill__score__descriptor);
+    report->scores = malloc(sizeof *report->scores);
+    report->scores[report->n_scores++] = score;
+    score->clock = n->clock;
+    score->lane_first = n->block.first;
+    score->lane_count = n->block.count;
+    score->rows = n->block.count;
+    for (uint32_t l = n->block.first; l < n->block.first + n->block.count; l++)
+        score->loss_sum += (double)(l + 1) / (double)(n->clock + 1);
+    pm_membership_report(n->member, report, c->w.now_ms);
+}
+
 static void finish_block(cluster *c, node *n, uint64_t number)
 {
     if (n->working != number)
         return;
     n->working = 0;
-    Paramill__Report report = PARAMILL__REPORT__INIT;
     for (uint32_t t = TABLES; t-- > 0;) {
         float sum[64];
         if (c->tables[t].width) {
@@ -426,13 +333,7 @@ static void finish_block(cluster *c, node *n, uint64_t number)
         is_ok(c, pm_exchange_push(n->exchange, t, n->block, n->clock, c->tables[t].frozen ? NULL : sum,
                                   c->w.now_ms));
     }
-    report.clock = n->clock;
-    report.lane_first = n->block.first;
-    report.lane_count = n->block.count;
-    report.rows = n->block.count;
-    for (uint32_t l = n->block.first; l < n->block.first + n->block.count; l++)
-        report.loss_sum += (double)(l + 1) / (double)(n->clock + 1);
-    pm_membership_report(n->member, &report, c->w.now_ms);
+    report_block(c, n);
     pm_lane_set_put(&n->done, pm_block_node(n->block, c->job.lanes));
 }
 

@@ -110,10 +110,9 @@ Test(membership, a_report_is_sent_until_acknowledged)
 {
     pm_membership *m = make();
     hear(m, directive(1, "job"), 0);
-    Paramill__Report report = PARAMILL__REPORT__INIT;
-    report.clock = 9;
-    pm_membership_report(m, &report, 0);
+    pm_membership_report(m, pm_proto_new(&paramill__report__descriptor), 0);
     uint64_t request = pm_membership_outbox(m)->posts[0].message.header->request;
+    cr_assert_str_eq(pm_membership_outbox(m)->posts[0].message.header->report->name, "me");
     cr_assert_eq(sent(m), PARAMILL__HEADER__BODY_REPORT);
     ok(pm_membership_tick(m, 1));
     pm_outbox_clear(pm_membership_outbox(m));

@@ -1,3 +1,4 @@
+#include "cluster/lanes.h"
 #include "cluster/roster.h"
 
 #include "tests/unit/cluster_kit.h"
@@ -363,19 +364,24 @@ Test(roster, whoever_has_a_members_address_takes_its_place_at_once)
     drop(k);
 }
 
-static void report(kit *k, uint8_t worker, bool evaluation, uint64_t clock, uint32_t first, uint32_t count)
+// Of the block's clocks from clock on.
+static void report(kit *k, uint8_t worker, bool evaluation, uint64_t clock, size_t clocks, pm_block block)
 {
     char name[8];
     name_of(worker, name);
     Paramill__Report *r = pm_proto_new(&paramill__report__descriptor);
     r->name = pm_proto_string(name);
-    r->clock = clock;
-    r->evaluation = evaluation;
-    r->lane_first = first;
-    r->lane_count = count;
-    r->loss_sum = 2.0 * count;
-    r->correct = count;
-    r->rows = count * (uint64_t)2;
+    r->scores = calloc(clocks, sizeof *r->scores);
+    for (; r->n_scores < clocks; r->n_scores++) {
+        Paramill__Score *s = r->scores[r->n_scores] = pm_proto_new(&paramill__score__descriptor);
+        s->clock = clock + r->n_scores;
+        s->evaluation = evaluation;
+        s->lane_first = block.first;
+        s->lane_count = block.count;
+        s->loss_sum = 2.0 * block.count;
+        s->correct = block.count;
+        s->rows = block.count * (uint64_t)2;
+    }
     send(k, worker, pm_roster_epoch(k->roster), PARAMILL__HEADER__BODY_REPORT, r);
 }
 
@@ -383,17 +389,22 @@ Test(roster, reports_make_progress_and_the_scores_of_a_cut)
 {
     kit *k = make(false);
     run(k);
-    for (uint64_t c = 0; c < 4; c++) {
-        report(k, 3, false, c, 0, 4);
-        cr_assert_eq(k->progress.step, c);
-        report(k, 4, false, c, 4, 4);
-        cr_assert_eq(k->progress.step, c + 1);
-    }
+    const pm_block left = {0, 4}, right = {4, 4};
+    report(k, 3, false, 0, 1, left);
+    cr_assert_eq(k->progress.step, 0);
+    report(k, 4, false, 0, 1, right);
+    cr_assert_eq(k->progress.step, 1);
+    report(k, 3, false, 1, 3, left);
+    cr_assert_eq(k->progress.step, 1);
+    report(k, 4, false, 1, 2, right);
+    cr_assert_eq(k->progress.step, 3);
+    report(k, 4, false, 3, 1, right);
+    cr_assert_eq(k->progress.step, 4);
     cr_assert_float_eq(k->progress.loss, 1.0, 1e-12);
     cr_assert_float_eq(k->progress.accuracy, 0.5, 1e-12);
     cr_assert_geq(k->published, 1);
-    report(k, 3, true, 10, 0, 4);
-    report(k, 4, true, 10, 4, 4);
+    report(k, 3, true, 10, 1, left);
+    report(k, 4, true, 10, 1, right);
     cr_assert_eq(k->validated_clock, 10);
     drop(k);
 }
