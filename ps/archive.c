@@ -156,16 +156,24 @@ static pm_status save_state(pm_version_writer *version, const pm_tables *tables,
     return status;
 }
 
-static void add_data(pm_manifest *manifest, const char *path, uint64_t rows)
+static void add_data(pm_archive_source *source, const char *path)
 {
-    if (manifest->data_count == PM_MANIFEST_DATA)
-        return;
-    pm_manifest_data *data = &manifest->data[manifest->data_count++];
+    pm_manifest_data *data = &source->data[source->data_count++];
     snprintf(data->path, sizeof data->path, "%s", path);
-    data->rows = rows;
+    data->rows = source->train_rows;
     pm_status status = pm_digest_file(path, data->sha256, NULL);
     if (status.code != PM_OK)
         data->sha256[0] = '\0'; // the data need not be on this machine
+}
+
+static void find_data(pm_archive_source *source)
+{
+    const pm_job *job = source->tables->job;
+    if (source->data_count > 0)
+        return;
+    add_data(source, pm_job_data_path(job));
+    if (job->train.targets)
+        add_data(source, job->train.targets);
 }
 
 static pm_status describe(pm_manifest *manifest, const pm_archive_source *source, const pm_cut *cut)
@@ -180,9 +188,8 @@ static pm_status describe(pm_manifest *manifest, const pm_archive_source *source
     snprintf(manifest->kernel_set, sizeof manifest->kernel_set, "%s", cut->kernel_set);
     snprintf(manifest->code_version, sizeof manifest->code_version, "%s",
              source->code_version ? source->code_version : "");
-    add_data(manifest, pm_job_data_path(job), source->train_rows);
-    if (job->train.targets)
-        add_data(manifest, job->train.targets, source->train_rows);
+    manifest->data_count = source->data_count;
+    memcpy(manifest->data, source->data, sizeof source->data);
     if (cut->scored) { // means over no rows are not finite and left out
         pm_manifest_set_metric(manifest, "train_loss", cut->train_loss);
         pm_manifest_set_metric(manifest, "train_accuracy", cut->train_accuracy);
@@ -232,8 +239,7 @@ static pm_status mark_best(pm_store *store, uint64_t version, double loss)
     return loss < best_loss ? pm_store_label(store, "best", version) : pm_ok();
 }
 
-pm_status pm_archive_save(pm_store *store, const pm_archive_source *source, const pm_cut *cut,
-                          uint64_t *version)
+pm_status pm_archive_save(pm_store *store, pm_archive_source *source, const pm_cut *cut, uint64_t *version)
 {
     pm_placement *placement = NULL;
     pm_version_writer *writer = NULL;
@@ -248,8 +254,10 @@ pm_status pm_archive_save(pm_store *store, const pm_archive_source *source, cons
     }
     if (status.code == PM_OK)
         status = save_state(writer, source->tables, placement, cut);
-    if (status.code == PM_OK)
+    if (status.code == PM_OK) {
+        find_data(source);
         status = describe(manifest, source, cut);
+    }
     if (status.code == PM_OK)
         status = pm_version_publish(&writer, manifest);
     if (status.code == PM_OK)

@@ -15,11 +15,13 @@ typedef struct pm_archive_source {
     const pm_tables *tables;
     const char *code_version; // may be NULL
     uint64_t train_rows;
-    char *vocabulary; // of a text's characters; NULL or empty: none. Owned by whoever made this
+    char *vocabulary;         // of a text's characters; NULL or empty: none. Owned by whoever made this
+    pm_manifest_data data[2]; // what the first save finds of the job's data: reading all of it takes long
+    uint32_t data_count;
 } pm_archive_source;
 
 // Publishes the cut as the next version, then removes what the job does not keep.
-pm_status pm_archive_save(pm_store *store, const pm_archive_source *source, const pm_cut *cut,
+pm_status pm_archive_save(pm_store *store, pm_archive_source *source, const pm_cut *cut,
                           uint64_t *version) PM_CHECKED;
 
 // Verifies the version's digests and reads it; values and moments of all slices, copied. The caller owns

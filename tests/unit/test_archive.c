@@ -99,7 +99,7 @@ Test(archive, a_cut_comes_back_bit_for_bit)
     make(&k);
     pm_cut *cut = cut_of(&k, 9), *back = NULL;
     uint64_t version = 0;
-    const pm_archive_source source = {&k.tables, "test", 100, NULL};
+    pm_archive_source source = {.tables = &k.tables, .code_version = "test", .train_rows = 100};
     ok(pm_archive_save(k.store, &source, cut, &version));
     ok(pm_archive_load(k.store, &k.tables, version, &back));
     cr_assert_eq(back->clock, 9);
@@ -121,7 +121,7 @@ Test(archive, the_manifest_says_what_it_is_and_whence_it_came)
     make(&k);
     pm_cut *cut = cut_of(&k, 9);
     uint64_t version = 0;
-    const pm_archive_source source = {&k.tables, "test", 100, NULL};
+    pm_archive_source source = {.tables = &k.tables, .code_version = "test", .train_rows = 100};
     ok(pm_archive_save(k.store, &source, cut, &version));
     pm_manifest m = {0};
     ok(pm_store_manifest(k.store, version, &m));
@@ -148,7 +148,7 @@ Test(archive, best_goes_to_the_least_validation_loss_and_is_kept)
 {
     kit k;
     make(&k);
-    const pm_archive_source source = {&k.tables, NULL, 100, NULL};
+    pm_archive_source source = {.tables = &k.tables, .train_rows = 100};
     const double losses[] = {0.5, 0.3, NAN, 0.4, 0.3, 0.6, 0.7};
     for (size_t i = 0; i < sizeof losses / sizeof losses[0]; i++) {
         pm_cut *cut = cut_of(&k, i + 1);
@@ -167,7 +167,7 @@ Test(archive, only_the_newest_versions_are_kept)
 {
     kit k;
     make(&k);
-    const pm_archive_source source = {&k.tables, NULL, 100, NULL};
+    pm_archive_source source = {.tables = &k.tables, .train_rows = 100};
     for (uint64_t c = 1; c <= 3; c++) {
         uint64_t version = 0, *versions = NULL;
         size_t count = 0;
@@ -188,7 +188,7 @@ Test(archive, a_damaged_version_is_not_loaded)
     make(&k);
     pm_cut *cut = cut_of(&k, 9), *back = NULL;
     uint64_t version = 0;
-    const pm_archive_source source = {&k.tables, NULL, 100, NULL};
+    pm_archive_source source = {.tables = &k.tables, .train_rows = 100};
     ok(pm_archive_save(k.store, &source, cut, &version));
     char path[PM_PATH_MAX];
     pm_store_path(k.store, version, "state-0000.safetensors", path);
@@ -211,7 +211,7 @@ Test(archive, a_version_of_another_model_is_refused)
     make(&k);
     pm_cut *cut = cut_of(&k, 9), *back = NULL;
     uint64_t version = 0;
-    const pm_archive_source source = {&k.tables, NULL, 100, NULL};
+    pm_archive_source source = {.tables = &k.tables, .train_rows = 100};
     ok(pm_archive_save(k.store, &source, cut, &version));
     char other[sizeof JOB];
     snprintf(other, sizeof other, "%s", JOB);
