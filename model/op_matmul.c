@@ -10,7 +10,7 @@
 
 // Floats of a product that a lane sum makes at a time, so that the levels of the tree stay in cache, and rows
 // at least, so that packing the other operand for each chunk costs little beside the product. In pairs each
-// chunk rounds its operands anew, so it is larger, as it is where there is one lane and so no tree.
+// chunk rounds its operands anew, so it is larger.
 enum { CHUNK = 1 << 16, CHUNK_ROWS = 64, PAIRS_CHUNK = 1 << 18 };
 
 // A product with A turned over, as a weight's gradient is, is made of so much depth and of so many columns at
@@ -129,7 +129,7 @@ static pm_status plan_gemm(pm_task *task)
     task->whole = !task->shared[0] && task->shared[1] && !p->transpose_a && one_addend;
     task->detail = p;
     task->pairs = task->training && task->precision == PM_PRECISION_BF16 && p->k > 0;
-    const size_t most = task->pairs || task->max_lanes == 1 ? PAIRS_CHUNK : CHUNK;
+    const size_t most = task->pairs ? PAIRS_CHUNK : CHUNK;
     const size_t chunk = p->n < most / CHUNK_ROWS ? most / (p->n ? p->n : 1) : CHUNK_ROWS;
     task->part = (chunk < p->m ? chunk : p->m) * p->n;
     p->panels = task->whole && !task->pairs;
@@ -139,12 +139,10 @@ static pm_status plan_gemm(pm_task *task)
     const bool ends = (p->panels || task->pairs) && p->k > 0 && p->alpha == 1;
     p->ends_with_row = ends && p->c == ADDEND_ROW && p->beta == 1;
     p->ends_with_relu = p->relu && (p->ends_with_row || (ends && p->c == ADDEND_NONE));
+    task->unit = task->pairs || p->turned ? p->n : 0;
     if (task->pairs)
-        task->scratch_bytes = pm_product_pairs_bytes(task->kernels,
-                                                     task->whole    ? task->max_lanes * p->m
-                                                     : chunk < p->m ? chunk
-                                                                    : p->m,
-                                                     p->n, p->k);
+        task->scratch_bytes =
+            pm_product_pairs_bytes(task->kernels, task->whole ? task->max_lanes * p->m : p->m, p->n, p->k);
     if (p->turned) {
         const block b = block_of(task, p);
         task->scratch_bytes = block_bytes(&b) + (b.depth + b.rows) * sizeof(size_t);
@@ -237,15 +235,16 @@ static void run_turned(const pm_task *task, const gemm *p, const float *a, const
     size_t *b_offsets = (size_t *)(void *)(scratch + block_bytes(&most)), *a_offsets = b_offsets + most.depth;
     for (size_t k = 0; k < most.depth; k++)
         b_offsets[k] = k * panel;
-    for (size_t row = 0; row < rows; row += most.rows)
-        for (size_t k = 0; k < p->k; k += most.depth) {
-            const size_t here = least(rows - row, most.rows), depth = least(p->k - k, most.depth);
-            task->kernels->transpose(a + k * p->m + row, depth, here, p->m, turned, depth);
-            for (size_t r = 0; r < here; r++)
-                a_offsets[r] = r * depth;
-            for (size_t first = 0; first < p->n; first += most.columns) {
-                const size_t columns = least(p->n - first, most.columns);
-                pack_rows(b + k * p->n + first, p->n, depth, columns, panel, packed);
+    for (size_t k = 0; k < p->k; k += most.depth) {
+        const size_t depth = least(p->k - k, most.depth);
+        for (size_t r = 0; r < most.rows; r++)
+            a_offsets[r] = r * depth;
+        for (size_t first = 0; first < p->n; first += most.columns) {
+            const size_t columns = least(p->n - first, most.columns);
+            pack_rows(b + k * p->n + first, p->n, depth, columns, panel, packed);
+            for (size_t row = 0; row < rows; row += most.rows) {
+                const size_t here = least(rows - row, most.rows);
+                task->kernels->transpose(a + k * p->m + row, depth, here, p->m, turned, depth);
                 task->kernels->panel_product(&(pm_panel){.rows = here,
                                                          .columns = columns,
                                                          .depth = depth,
@@ -259,6 +258,7 @@ static void run_turned(const pm_task *task, const gemm *p, const float *a, const
                                                          .accumulate = k > 0});
             }
         }
+    }
 }
 
 static void scale(float *y, size_t count, float factor)

@@ -125,11 +125,20 @@ static void run_share(void *ctx, uint32_t thread)
     run_lanes(w->plan, w->task, (span){thread, first, end - first, first});
 }
 
+// Of one lane there are no levels to keep in cache.
+static bool is_made_at_once(const work *w)
+{
+    return w->plan->lanes == 1 && w->task->unit;
+}
+
 // A sum that is made in parts: each thread makes every so many-th, over all lanes.
 static void sum_share_of_parts(void *ctx, uint32_t thread)
 {
     const work *w = ctx;
-    const size_t count = w->task->out[0]->count, part = w->task->part ? w->task->part : count;
+    const size_t count = w->task->out[0]->count;
+    size_t part = w->task->part ? w->task->part : count;
+    if (is_made_at_once(w))
+        part = (count / w->task->unit + w->shares - 1) / w->shares * w->task->unit;
     if (thread >= w->shares)
         return;
     for (size_t first = thread * part; first < count; first += w->shares * part)
@@ -169,7 +178,7 @@ static void join_share(void *ctx, uint32_t thread)
 static void sum_task(work *w)
 {
     const size_t count = w->task->out[0]->count;
-    if (w->shares == 1 || (w->task->part && w->task->part < count)) {
+    if (w->shares == 1 || (w->task->part && w->task->part < count) || is_made_at_once(w)) {
         if (w->shares > 1)
             pm_threads_run(w->plan->threads, sum_share_of_parts, w);
         else

@@ -27,6 +27,7 @@ struct pm_task {
     bool alone;          // and wants all there are: each call reads much that is frozen
     bool pairs;          // rounds its operands to bfloat16
     size_t part;         // elements of output 0 that one call of a lane sum makes; 0: all
+    size_t unit;         // not 0: a call may as well make any multiple of so many, with the same bits
 
     // The executor's:
     bool is_shared, sums_lanes, prepared;
