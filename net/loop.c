@@ -139,22 +139,47 @@ static void run_timers(pm_loop *loop)
     }
 }
 
+// Sleeps for at most wait_ms until a socket has something; *bits of those that do, in the order of sockets.
+static pm_status wait_for_sockets(pm_loop *loop, int wait_ms, bool *has)
+{
+    zmq_pollitem_t items[2 * SOCKETS_MAX];
+    int count = 0;
+    for (int i = 0; i < loop->socket_count; i++) {
+        pm_socket *socket = loop->sockets[i].socket;
+        if (!socket)
+            continue;
+        items[count++] = (zmq_pollitem_t){pm_socket_handle(socket), 0, ZMQ_POLLIN, 0};
+        if (pm_socket_bell(socket) >= 0)
+            items[count++] = (zmq_pollitem_t){NULL, pm_socket_bell(socket), ZMQ_POLLIN, 0};
+        if (wait_ms > 0 && pm_socket_doze(socket))
+            wait_ms = 0;
+    }
+    const int ready = zmq_poll(items, count, wait_ms);
+    const int error = errno;
+    count = 0;
+    for (int i = 0; i < loop->socket_count; i++) {
+        pm_socket *socket = loop->sockets[i].socket;
+        if (!socket)
+            continue;
+        const bool told = ready > 0 && (items[count].revents & ZMQ_POLLIN);
+        count += pm_socket_bell(socket) >= 0 ? 2 : 1;
+        has[i] = pm_socket_wake(socket) || told;
+    }
+    return ready >= 0 || error == EINTR
+               ? pm_ok()
+               : pm_fail(PM_IO, "the event loop cannot wait: %s", zmq_strerror(error));
+}
+
 pm_status pm_loop_turn(pm_loop *loop, int wait_ms)
 {
-    int due = due_ms(loop);
-    zmq_pollitem_t items[SOCKETS_MAX];
-    int index[SOCKETS_MAX], count = 0;
-    for (int i = 0; i < loop->socket_count; i++) {
-        if (!loop->sockets[i].socket)
-            continue;
-        items[count] = (zmq_pollitem_t){pm_socket_handle(loop->sockets[i].socket), 0, ZMQ_POLLIN, 0};
-        index[count++] = i;
-    }
-    if (zmq_poll(items, count, due < wait_ms ? due : wait_ms) < 0 && errno != EINTR)
-        return pm_fail(PM_IO, "the event loop cannot wait: %s", zmq_strerror(errno));
+    const int due = due_ms(loop), count = loop->socket_count;
+    bool has[SOCKETS_MAX] = {false};
+    pm_status status = wait_for_sockets(loop, due < wait_ms ? due : wait_ms, has);
+    if (status.code != PM_OK)
+        return status;
     for (int i = 0; i < count && !over(loop); i++)
-        if (items[i].revents & ZMQ_POLLIN)
-            drain(loop, index[i]);
+        if (has[i])
+            drain(loop, i);
     run_timers(loop);
     return pm_ok();
 }

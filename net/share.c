@@ -2,6 +2,19 @@
 
 #include <stdlib.h>
 
+static void name_loan(Paramill__Loan *told, const pm_shm_loan *loan)
+{
+    told->column = loan->column;
+    told->block = loan->block;
+    told->offset = loan->offset;
+    told->size = loan->size;
+}
+
+static pm_shm_loan loan_of(const Paramill__Loan *told)
+{
+    return (pm_shm_loan){told->column, told->block, told->offset, told->size};
+}
+
 static pm_status lend(pm_shm *shm, uint64_t nonce, pm_message *message, uint32_t frame)
 {
     Paramill__Shared *shared = message->header->shared;
@@ -17,10 +30,7 @@ static pm_status lend(pm_shm *shm, uint64_t nonce, pm_message *message, uint32_t
         return pm_fail(PM_NO_MEMORY, "a loan");
     }
     told->frame = frame;
-    told->column = loan.column;
-    told->block = loan.block;
-    told->offset = loan.offset;
-    told->size = loan.size;
+    name_loan(told, &loan);
     shared->loans[shared->n_loans++] = told;
     pm_buffer_unref(&message->frames[frame]);
     message->frames[frame] = empty;
@@ -51,8 +61,8 @@ void pm_share_undo(pm_shm *shm, uint64_t nonce, const pm_message *message)
 {
     const Paramill__Shared *shared = message->header->shared;
     for (size_t i = 0; shared && i < shared->n_loans; i++) {
-        const Paramill__Loan *told = shared->loans[i];
-        pm_shm_unlend(shm, nonce, &(pm_shm_loan){told->column, told->block, told->offset, told->size});
+        const pm_shm_loan loan = loan_of(shared->loans[i]);
+        pm_shm_unlend(shm, nonce, &loan);
     }
 }
 
@@ -62,7 +72,7 @@ static pm_status borrow(pm_shm *shm, uint64_t nonce, const Paramill__Loan *told,
     if (told->frame >= message->frame_count || message->frames[told->frame]->size != 0)
         return pm_fail(PM_PROTOCOL, "a loan of frame %u, which is none that lies in shared memory",
                        told->frame);
-    const pm_shm_loan loan = {told->column, told->block, told->offset, told->size};
+    const pm_shm_loan loan = loan_of(told);
     pm_buffer *buffer = pm_shm_borrow(shm, nonce, &loan);
     if (!buffer)
         return pm_fail(PM_PROTOCOL, "a loan of %lu bytes at %lu, which cannot be read here",
@@ -72,22 +82,34 @@ static pm_status borrow(pm_shm *shm, uint64_t nonce, const Paramill__Loan *told,
     return pm_ok();
 }
 
-pm_status pm_share_in(pm_shm *shm, pm_message *message, uint64_t *nonce)
+pm_status pm_share_in(pm_shm *shm, pm_message *message, pm_share_news *news)
 {
     Paramill__Shared *shared = message->header->shared;
-    *nonce = 0;
+    *news = (pm_share_news){0};
     if (!shared)
         return pm_ok();
     message->header->shared = NULL;
     const pm_shm_name name = {shared->pid, shared->file, shared->nonce};
     pm_status status = pm_ok();
     if (shm && pm_shm_meet(shm, &name))
-        *nonce = name.nonce;
+        *news = (pm_share_news){.name = name, .bell = shared->bell};
     // What waited for a process at this address that is gone is not for the one that took its place.
-    const bool mine = *nonce && shared->borrower == pm_shm_name_of(shm).nonce;
+    const bool mine = news->name.nonce && shared->borrower == pm_shm_name_of(shm).nonce;
     for (size_t i = 0; i < shared->n_loans && status.code == PM_OK; i++)
-        status = mine ? borrow(shm, *nonce, shared->loans[i], message)
+        status = mine ? borrow(shm, name.nonce, shared->loans[i], message)
                       : pm_fail(PM_PROTOCOL, "a frame in memory that is not lent to this process");
+    news->offers = mine && shared->line;
+    if (news->offers)
+        news->line = loan_of(shared->line);
     paramill__shared__free_unpacked(shared, NULL);
     return status;
+}
+
+void pm_share_tell(const pm_message *message, uint32_t bell, const pm_shm_loan *line)
+{
+    Paramill__Shared *shared = message->header->shared;
+    shared->bell = bell;
+    shared->line = line ? pm_proto_new(&paramill__loan__descriptor) : NULL;
+    if (shared->line)
+        name_loan(shared->line, line);
 }

@@ -10,6 +10,18 @@ pm_status pm_share_out(pm_shm *shm, uint64_t nonce, pm_message *message) PM_CHEC
 // Takes back the loans of a message that was not sent.
 void pm_share_undo(pm_shm *shm, uint64_t nonce, const pm_message *message);
 
-// Takes the transport's part out of the header and borrows the frames that were lent. *nonce: of the sender's
-// arena, 0 where it names none that can be mapped here. PM_PROTOCOL where a loan is none.
-pm_status pm_share_in(pm_shm *shm, pm_message *message, uint64_t *nonce) PM_CHECKED;
+// What the sender says of itself.
+typedef struct pm_share_news {
+    pm_shm_name name; // of its arena; nonce 0: it names none that can be mapped here
+    uint32_t bell;    // 0: none
+    bool offers;      // a line
+    pm_shm_loan line;
+} pm_share_news;
+
+// Takes the transport's part out of the header and borrows the frames that were lent. PM_PROTOCOL where a
+// loan is none.
+pm_status pm_share_in(pm_shm *shm, pm_message *message, pm_share_news *news) PM_CHECKED;
+
+// Names the bell and, where there is one, the line in a message that pm_share_out has been through. Without
+// memory for it, it stays unsaid.
+void pm_share_tell(const pm_message *message, uint32_t bell, const pm_shm_loan *line);

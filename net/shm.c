@@ -255,6 +255,15 @@ bool pm_shm_meet(pm_shm *shm, const pm_shm_name *name)
     return met;
 }
 
+bool pm_shm_lives(pm_shm *shm, uint64_t nonce)
+{
+    pthread_mutex_lock(&shm->lock);
+    const peer *p = find(shm, nonce);
+    const bool lives = p && !p->gone && !is_gone(p);
+    pthread_mutex_unlock(&shm->lock);
+    return lives;
+}
+
 // ---- loans
 
 static atomic_ushort *counter(void *block, uint32_t column)

@@ -47,6 +47,9 @@ bool pm_shm_is_lent(const void *block);
 // when the loans of processes that are gone end.
 bool pm_shm_meet(pm_shm *shm, const pm_shm_name *name);
 
+// Whether the process with the nonce was met and is not gone.
+bool pm_shm_lives(pm_shm *shm, uint64_t nonce);
+
 // Lends the buffer's bytes to the process with the nonce; false where they are no block of this arena (of
 // which is_lent tells), nor part of one, or the process was never met: then they have to be sent.
 bool pm_shm_lend(pm_shm *shm, uint64_t nonce, const pm_buffer *buffer, pm_shm_loan *loan);

@@ -1,8 +1,11 @@
 #include "net/socket.h"
 
+#include "core/clock.h"
+#include "net/lines.h"
 #include "net/share.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +19,8 @@ enum {
     PEER_GONE_MS = 10000,
     RECONNECT_MS = 20,
     RECONNECT_MAX_MS = 1000,
-    ENDPOINT_MAX = 256
+    ENDPOINT_MAX = 256,
+    ZEROMQ_FIRST = 16 // of so many messages, one is looked for in ZeroMQ before the lines
 };
 
 // What one thread wrote before it sent is seen by the thread that received: ZeroMQ sees to that, but is not
@@ -32,7 +36,8 @@ enum {
 
 struct pm_net {
     void *context;
-    pm_shm *shm; // NULL: frames travel as bytes
+    pm_shm *shm;   // NULL: frames travel as bytes
+    pm_pool *pool; // of it, for lines
 };
 
 struct pm_socket {
@@ -43,6 +48,8 @@ struct pm_socket {
     uint64_t arena;
     // Not of a ROUTER: what is sent names no shared memory, since the peer cannot read this process's.
     bool apart;
+    pm_lines *lines; // NULL before a process of this host was met
+    uint32_t received;
     char endpoint[ENDPOINT_MAX];
 };
 
@@ -66,6 +73,7 @@ void pm_net_destroy(pm_net **net)
         return;
     while (zmq_ctx_term((*net)->context) && errno == EINTR)
         ;
+    pm_pool_destroy(&(*net)->pool);
     pm_shm_destroy(&(*net)->shm);
     free(*net);
     *net = NULL;
@@ -73,7 +81,11 @@ void pm_net_destroy(pm_net **net)
 
 pm_status pm_net_share(pm_net *net)
 {
-    return net->shm ? pm_ok() : pm_shm_create(&net->shm);
+    signal(SIGPIPE, SIG_IGN);
+    pm_status status = net->shm ? pm_ok() : pm_shm_create(&net->shm);
+    if (status.code == PM_OK && !net->pool)
+        status = pm_pool_create(&net->pool, net->shm);
+    return status;
 }
 
 pm_shm *pm_net_shm(const pm_net *net)
@@ -135,6 +147,7 @@ void pm_socket_destroy(pm_socket **socket)
     if (!socket || !*socket)
         return;
     give_back_unread(*socket);
+    pm_lines_destroy(&(*socket)->lines);
     zmq_close((*socket)->handle);
     free(*socket);
     *socket = NULL;
@@ -178,6 +191,11 @@ pm_status pm_socket_disconnect(pm_socket *socket, const char *endpoint)
     return pm_ok();
 }
 
+static bool to_router(const pm_socket *socket)
+{
+    return socket->kind != PM_SOCKET_ROUTER;
+}
+
 static void release_reference(void *data, void *hint)
 {
     (void)data;
@@ -210,6 +228,7 @@ static int send_buffer(void *handle, pm_buffer *buffer, int flags)
     return sent;
 }
 
+// Consumes the header's reference and the frames.
 static int send_parts(pm_socket *socket, const pm_peer *to, pm_message *message, pm_buffer *header)
 {
     int flags = ZMQ_DONTWAIT | ZMQ_SNDMORE;
@@ -234,6 +253,10 @@ static pm_status send(pm_socket *socket, const pm_peer *to, pm_message *message)
     pm_buffer *header = pm_message_encode(message->header);
     if (!header)
         return pm_fail(PM_NO_MEMORY, "a header to send");
+    if (socket->lines && pm_lines_send(socket->lines, to_router(socket) ? NULL : to, header, message)) {
+        pm_buffer_unref(&header);
+        return pm_ok();
+    }
     HAPPENS_BEFORE(socket->net);
     if (!send_parts(socket, to, message, header))
         return pm_ok();
@@ -249,11 +272,20 @@ static bool shares(const pm_socket *socket, const pm_peer *to)
     return socket->net->shm && (socket->kind == PM_SOCKET_ROUTER ? to->arena != 0 : !socket->apart);
 }
 
+static void tell_of_lines(pm_socket *socket, const pm_message *message)
+{
+    pm_shm_loan line;
+    const bool offers = to_router(socket) && pm_lines_offer(socket->lines, &line);
+    pm_share_tell(message, pm_lines_bell(socket->lines), offers ? &line : NULL);
+}
+
 pm_status pm_socket_send(pm_socket *socket, const pm_peer *to, pm_message *message)
 {
     pm_shm *shm = shares(socket, to) ? socket->net->shm : NULL;
-    const uint64_t arena = socket->kind == PM_SOCKET_ROUTER ? to->arena : socket->arena;
+    const uint64_t arena = to_router(socket) ? socket->arena : to->arena;
     pm_status status = shm ? pm_share_out(shm, arena, message) : pm_ok();
+    if (status.code == PM_OK && shm && socket->lines)
+        tell_of_lines(socket, message);
     if (status.code == PM_OK)
         status = send(socket, to, message);
     if (status.code != PM_OK && shm)
@@ -287,10 +319,20 @@ static pm_buffer *buffer_from_part(zmq_msg_t *part)
     return buffer;
 }
 
+// As zmq_poll. A bell may ring for what was read already.
 static int wait_readable(pm_socket *socket, int timeout_ms)
 {
-    zmq_pollitem_t item = {socket->handle, 0, ZMQ_POLLIN, 0};
-    return zmq_poll(&item, 1, timeout_ms);
+    zmq_pollitem_t items[] = {{socket->handle, 0, ZMQ_POLLIN, 0},
+                              {NULL, pm_socket_bell(socket), ZMQ_POLLIN, 0}};
+    const pm_clock clock = pm_clock_monotonic();
+    const int64_t end = pm_now_ms(&clock) + timeout_ms;
+    for (int ready, left = timeout_ms;; left = timeout_ms < 0 ? -1 : (int)(end - pm_now_ms(&clock))) {
+        const bool waits = pm_socket_doze(socket);
+        ready = zmq_poll(items, items[1].fd < 0 ? 1 : 2, waits || (timeout_ms >= 0 && left < 0) ? 0 : left);
+        pm_socket_wake(socket);
+        if (waits || ready <= 0 || (items[0].revents & ZMQ_POLLIN))
+            return waits ? 1 : ready;
+    }
 }
 
 static pm_status receive_failure(void)
@@ -325,17 +367,33 @@ static pm_status receive_parts(pm_socket *socket, pm_message *message)
     return status;
 }
 
+// What a process of this host says of its lines. Without any, everything works by the old way.
+static void keep_lines(pm_socket *socket, const pm_peer *from, const pm_share_news *news)
+{
+    pm_status status = pm_ok();
+    if (!socket->lines)
+        status = pm_lines_create(&socket->lines, socket->net->shm, socket->net->pool);
+    if (status.code != PM_OK)
+        return;
+    if (to_router(socket) && news->bell)
+        pm_lines_prepare(socket->lines, &news->name, news->bell);
+    else if (!to_router(socket) && news->offers)
+        pm_lines_take(socket->lines, from, &news->name, &news->line, news->bell);
+}
+
 // What a message says of shared memory.
 static pm_status settle(pm_socket *socket, pm_peer *from, pm_message *message)
 {
-    uint64_t arena;
-    const pm_status status = pm_share_in(socket->net->shm, message, &arena);
+    pm_share_news news;
+    const pm_status status = pm_share_in(socket->net->shm, message, &news);
     if (socket->kind == PM_SOCKET_ROUTER) {
-        from->arena = arena;
+        from->arena = news.name.nonce;
     } else {
-        socket->arena = arena;
-        socket->apart = arena == 0;
+        socket->arena = news.name.nonce;
+        socket->apart = news.name.nonce == 0;
     }
+    if (status.code == PM_OK && news.name.nonce)
+        keep_lines(socket, from, &news);
     if (status.code != PM_OK)
         pm_message_clear(message);
     return status;
@@ -358,6 +416,16 @@ static pm_status receive_peer(pm_socket *socket, pm_peer *from)
     return status;
 }
 
+static pm_status receive(pm_socket *socket, pm_peer *from, pm_message *message)
+{
+    if (socket->kind == PM_SOCKET_ROUTER) {
+        pm_status named = receive_peer(socket, from);
+        if (named.code != PM_OK)
+            return named;
+    }
+    return receive_parts(socket, message);
+}
+
 pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *message, int timeout_ms)
 {
     const int ready = timeout_ms ? wait_readable(socket, timeout_ms) : 1; // asking costs as much as trying
@@ -365,18 +433,40 @@ pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *messag
         return pm_fail(PM_TIMEOUT, "nothing came within %d ms", timeout_ms);
     if (ready < 0)
         return pm_fail(errno == EINTR ? PM_CANCELLED : PM_IO, "cannot wait: %s", zmq_strerror(errno));
-    if (socket->kind == PM_SOCKET_ROUTER) {
-        pm_status named = receive_peer(socket, from);
-        if (named.code != PM_OK)
-            return named;
-    }
-    const pm_status status = receive_parts(socket, message);
+    // Lines go first, but not always.
+    const bool lines_first = socket->lines && ++socket->received % ZEROMQ_FIRST != 0;
+    pm_status status =
+        lines_first ? pm_lines_receive(socket->lines, from, message) : receive(socket, from, message);
+    if (status.code == PM_TIMEOUT && socket->lines)
+        status =
+            lines_first ? receive(socket, from, message) : pm_lines_receive(socket->lines, from, message);
     return status.code == PM_OK ? settle(socket, from, message) : status;
 }
 
 void *pm_socket_handle(const pm_socket *socket)
 {
     return socket->handle;
+}
+
+int pm_socket_bell(const pm_socket *socket)
+{
+    return socket->lines ? (int)pm_lines_bell(socket->lines) : -1;
+}
+
+bool pm_socket_doze(pm_socket *socket)
+{
+    if (!socket->lines)
+        return false;
+    pm_lines_doze(socket->lines);
+    return pm_lines_wait(socket->lines);
+}
+
+bool pm_socket_wake(pm_socket *socket)
+{
+    if (!socket->lines)
+        return false;
+    pm_lines_wake(socket->lines);
+    return pm_lines_wait(socket->lines);
 }
 
 pm_socket_kind pm_socket_get_kind(const pm_socket *socket)

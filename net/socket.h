@@ -39,7 +39,9 @@ pm_status pm_net_create(pm_net **net) PM_CHECKED;
 void pm_net_destroy(pm_net **net);
 
 // Before the first socket: sockets to processes of this host, where both do this, carry what lies in
-// pm_net_shm by reference. PM_IO where the system has no such memory; the net then works without.
+// pm_net_shm by reference, and small messages without ZeroMQ (net/lines.h). SIGPIPE is ignored from here on,
+// for the whole process: a bell without an owner is an error like others. PM_IO where the system has no such
+// memory; the net then works without.
 pm_status pm_net_share(pm_net *net) PM_CHECKED;
 
 // NULL without pm_net_share. Lives as long as the net.
@@ -68,6 +70,13 @@ pm_status pm_socket_send(pm_socket *socket, const pm_peer *to, pm_message *messa
 // PM_PROTOCOL when what came is no message (it is consumed; *from is set, so that an error can be sent back).
 pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *message, int timeout_ms) PM_CHECKED;
 
-// The poll item of the loop.
+// The poll items of the loop: ZeroMQ's, and a file that is readable when something comes from a process of
+// this host without ZeroMQ (net/lines.h); -1 while there is none such.
 void *pm_socket_handle(const pm_socket *socket);
+int pm_socket_bell(const pm_socket *socket);
+
+// Around polling: lets the bell ring, and no longer. True when something waits that no poll item tells of.
+bool pm_socket_doze(pm_socket *socket);
+bool pm_socket_wake(pm_socket *socket);
+
 pm_socket_kind pm_socket_get_kind(const pm_socket *socket);

@@ -5,7 +5,7 @@
 
 #include "cluster/lanes.h"
 #include "cluster/placement.h"
-#include "cluster/pool.h"
+#include "net/pool.h"
 #include "cluster/schedule.h"
 #include "ps/optimizer.h"
 

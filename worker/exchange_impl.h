@@ -3,7 +3,7 @@
 // exchange_rows.c (tables that are pulled and pushed by rows).
 #include "worker/exchange.h"
 
-#include "cluster/pool.h"
+#include "net/pool.h"
 
 #define NO_CLOCK UINT64_MAX
 

@@ -1,4 +1,4 @@
-#include "cluster/pool.h"
+#include "net/pool.h"
 #include "net/actor.h"
 #include "net/http.h"
 #include "net/loop.h"

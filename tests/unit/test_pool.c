@@ -1,4 +1,4 @@
-#include "cluster/pool.h"
+#include "net/pool.h"
 
 #include "tests/unit/cluster_kit.h"
 

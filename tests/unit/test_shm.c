@@ -1,6 +1,6 @@
 #include "net/shm.h"
 
-#include "cluster/pool.h"
+#include "net/pool.h"
 #include "tests/unit/cluster_kit.h"
 
 #include <signal.h>
