@@ -1,7 +1,5 @@
 #include "net/lines.h"
 
-#include "net/ring.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,6 +16,8 @@ typedef struct shared {
     _Atomic uint32_t taken, closed;
     pm_ring to_router, to_dealer;
 } shared;
+
+_Static_assert(sizeof(shared) == PM_LINE_BYTES, "what is offered is what is taken");
 
 typedef struct line {
     pm_peer peer;      // of a ROUTER
@@ -138,12 +138,12 @@ void pm_lines_prepare(pm_lines *lines, const pm_shm_name *to, uint32_t bell)
     if (lines->count > 0)
         drop(lines, &lines->list[0]);
     lines->offered = false;
-    pm_buffer *memory = pm_pool_take(lines->pool, sizeof(shared));
+    pm_buffer *memory = pm_pool_take(lines->pool, PM_LINE_BYTES);
     if (!memory || !memory->is_lent) { // in memory of its own only: no room is left in what is shared
         pm_buffer_unref(&memory);
         return;
     }
-    memset(memory->data, 0, sizeof(shared));
+    memset(memory->data, 0, PM_LINE_BYTES);
     line *l = add(lines, to, bell, memory);
     if (!l)
         return;
@@ -177,7 +177,7 @@ void pm_lines_take(pm_lines *lines, const pm_peer *peer, const pm_shm_name *from
         if (!pm_shm_lives(lines->shm, lines->list[i].arena))
             drop(lines, &lines->list[i]);
     pm_buffer *memory =
-        offered->size == sizeof(shared) ? pm_shm_borrow(lines->shm, from->nonce, offered) : NULL;
+        offered->size == PM_LINE_BYTES ? pm_shm_borrow(lines->shm, from->nonce, offered) : NULL;
     l = memory ? add(lines, from, bell, memory) : NULL;
     if (!l)
         return;

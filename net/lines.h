@@ -12,9 +12,12 @@
 // Of the socket's thread, as the socket is.
 #include "core/status.h"
 #include "net/pool.h"
+#include "net/ring.h"
 #include "net/socket.h"
 
 typedef struct pm_lines pm_lines;
+
+enum { PM_LINE_BYTES = 64 + 2 * sizeof(pm_ring) }; // of shared memory that a line takes
 
 // With a bell of its own; pool: of the net's shared memory. Both outlive it.
 pm_status pm_lines_create(pm_lines **lines, pm_shm *shm, pm_pool *pool) PM_CHECKED;

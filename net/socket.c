@@ -319,22 +319,6 @@ static pm_buffer *buffer_from_part(zmq_msg_t *part)
     return buffer;
 }
 
-// As zmq_poll. A bell may ring for what was read already.
-static int wait_readable(pm_socket *socket, int timeout_ms)
-{
-    zmq_pollitem_t items[] = {{socket->handle, 0, ZMQ_POLLIN, 0},
-                              {NULL, pm_socket_bell(socket), ZMQ_POLLIN, 0}};
-    const pm_clock clock = pm_clock_monotonic();
-    const int64_t end = pm_now_ms(&clock) + timeout_ms;
-    for (int ready, left = timeout_ms;; left = timeout_ms < 0 ? -1 : (int)(end - pm_now_ms(&clock))) {
-        const bool waits = pm_socket_doze(socket);
-        ready = zmq_poll(items, items[1].fd < 0 ? 1 : 2, waits || (timeout_ms >= 0 && left < 0) ? 0 : left);
-        pm_socket_wake(socket);
-        if (waits || ready <= 0 || (items[0].revents & ZMQ_POLLIN))
-            return waits ? 1 : ready;
-    }
-}
-
 static pm_status receive_failure(void)
 {
     return pm_fail(errno == EAGAIN ? PM_TIMEOUT : PM_IO, "cannot receive: %s", zmq_strerror(errno));
@@ -426,13 +410,9 @@ static pm_status receive(pm_socket *socket, pm_peer *from, pm_message *message)
     return receive_parts(socket, message);
 }
 
-pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *message, int timeout_ms)
+// Takes what is there.
+static pm_status receive_now(pm_socket *socket, pm_peer *from, pm_message *message)
 {
-    const int ready = timeout_ms ? wait_readable(socket, timeout_ms) : 1; // asking costs as much as trying
-    if (ready == 0)
-        return pm_fail(PM_TIMEOUT, "nothing came within %d ms", timeout_ms);
-    if (ready < 0)
-        return pm_fail(errno == EINTR ? PM_CANCELLED : PM_IO, "cannot wait: %s", zmq_strerror(errno));
     // Lines go first, but not always.
     const bool lines_first = socket->lines && ++socket->received % ZEROMQ_FIRST != 0;
     pm_status status =
@@ -441,6 +421,32 @@ pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *messag
         status =
             lines_first ? receive(socket, from, message) : pm_lines_receive(socket->lines, from, message);
     return status.code == PM_OK ? settle(socket, from, message) : status;
+}
+
+// Until there may be something to take; PM_CANCELLED where a signal came.
+static pm_status wait_for_any(pm_socket *socket, int timeout_ms)
+{
+    zmq_pollitem_t items[] = {{socket->handle, 0, ZMQ_POLLIN, 0},
+                              {NULL, pm_socket_bell(socket), ZMQ_POLLIN, 0}};
+    const bool waits = pm_socket_doze(socket);
+    const int ready = zmq_poll(items, items[1].fd < 0 ? 1 : 2, waits ? 0 : timeout_ms), error = errno;
+    pm_socket_wake(socket);
+    return ready >= 0
+               ? pm_ok()
+               : pm_fail(error == EINTR ? PM_CANCELLED : PM_IO, "cannot wait: %s", zmq_strerror(error));
+}
+
+pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *message, int timeout_ms)
+{
+    const pm_clock clock = pm_clock_monotonic();
+    const int64_t end = timeout_ms > 0 ? pm_now_ms(&clock) + timeout_ms : 0;
+    pm_status status = receive_now(socket, from, message);
+    for (int64_t left = timeout_ms; status.code == PM_TIMEOUT && left != 0;) {
+        const pm_status waited = wait_for_any(socket, (int)left);
+        status = waited.code == PM_OK ? receive_now(socket, from, message) : waited;
+        left = timeout_ms < 0 ? -1 : end > pm_now_ms(&clock) ? end - pm_now_ms(&clock) : 0;
+    }
+    return status.code == PM_TIMEOUT ? pm_fail(PM_TIMEOUT, "nothing came within %d ms", timeout_ms) : status;
 }
 
 void *pm_socket_handle(const pm_socket *socket)

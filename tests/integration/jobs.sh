@@ -112,7 +112,7 @@ survive_kill() { # ROLE JOB STORE CALM_STORE
         sleep 0.05
     done
     supervisor=$(pgrep -P "$up" -x paramill || true)
-    victim=$(pgrep -P "${supervisor:-$up}" -f "paramill $role" | head -n 1)
+    victim=$(pgrep -P "${supervisor:-$up}" -f "paramill $role" | head -n 1 || true)
     [ -n "$victim" ] || { cat "$work/log"; fail "no $role to kill"; }
     kill -9 "$victim"
     wait "$up" || { cat "$work/log"; fail "the job did not survive the loss of a $role"; }
