@@ -5,8 +5,8 @@
 
 #include "cluster/lanes.h"
 #include "cluster/placement.h"
-#include "net/pool.h"
 #include "cluster/schedule.h"
+#include "net/pool.h"
 #include "ps/optimizer.h"
 
 enum { CUTS_KEPT = 2 };
