@@ -1,6 +1,5 @@
 #include "worker/dataset.h"
 
-#include "core/rng.h"
 #include "model/plan.h"
 #include "worker/rows.h"
 
@@ -49,20 +48,26 @@ void pm_dataset_read(const pm_dataset *dataset, uint64_t row, size_t at, void *f
     dataset->kind->read(dataset, row, at, features, targets);
 }
 
+void pm_dataset_fetch(const pm_dataset *dataset, uint64_t row)
+{
+    if (dataset->kind->fetch)
+        dataset->kind->fetch(dataset, row);
+}
+
 pm_status pm_sampler_make(pm_sampler *sampler, const pm_job *job, uint64_t rows)
 {
     if (rows < job->batch)
         return pm_fail(PM_INVALID, "%s: %lu rows are less than one batch of %u", pm_job_data_path(job),
                        (unsigned long)rows, job->batch);
-    *sampler = (pm_sampler){job->seed, rows, job->batch, job->batch / job->lanes, rows / job->batch};
+    *sampler = (pm_sampler){pm_rng_key_make(job->seed, "sample order"), rows, job->batch,
+                            job->batch / job->lanes, rows / job->batch};
     return pm_ok();
 }
 
 uint64_t pm_sampler_row(const pm_sampler *sampler, uint64_t step, uint32_t lane, uint32_t i)
 {
-    pm_rng_key key = pm_rng_key_make(sampler->seed, "sample order");
     uint64_t pass = step / sampler->steps_per_pass;
     uint64_t position =
         step % sampler->steps_per_pass * sampler->batch + (uint64_t)lane * sampler->rows_per_lane + i;
-    return pm_rng_permute(key, pass, position, sampler->rows);
+    return pm_rng_permute(sampler->order, pass, position, sampler->rows);
 }

@@ -7,6 +7,7 @@
 // end, one after another. The order of epoch e is a seeded permutation evaluated at any position, so the rows
 // of (step, lane) are a pure function of (seed, step, lane): nothing to store, nothing to restore.
 #include "core/job.h"
+#include "core/rng.h"
 #include "core/status.h"
 #include "model/graph.h"
 
@@ -40,9 +41,12 @@ const char *pm_dataset_vocabulary(const pm_dataset *dataset);
 // arrays.
 void pm_dataset_read(const pm_dataset *dataset, uint64_t row, size_t at, void *features, void *targets);
 
+// The row is read soon: has it brought into cache.
+void pm_dataset_fetch(const pm_dataset *dataset, uint64_t row);
+
 // Rows of one lane at one step, in order.
 typedef struct pm_sampler {
-    uint64_t seed;
+    pm_rng_key order;
     uint64_t rows;           // of the data set
     uint32_t batch;          // rows of a step
     uint32_t rows_per_lane;  // batch / lanes

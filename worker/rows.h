@@ -4,7 +4,8 @@
 
 typedef struct pm_rows_kind {
     void (*read)(const pm_dataset *dataset, uint64_t row, size_t at, void *features, void *targets);
-    void (*close)(pm_dataset *dataset); // frees it
+    void (*fetch)(const pm_dataset *dataset, uint64_t row); // NULL: not worth it
+    void (*close)(pm_dataset *dataset);                     // frees it
 } pm_rows_kind;
 
 struct pm_dataset {

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CACHE_LINE = 64 };
+
 // A pair of files.
 typedef struct source {
     int users; // data sets that read it, of one thread
@@ -106,13 +108,28 @@ static void read_floats(const pm_idx *idx, uint64_t row, float *restrict out)
             out[i] = big_endian_float(idx->values + 4 * (row * count + i));
 }
 
+// The row of the files.
+static uint64_t place_of(const idx_rows *d, uint64_t row)
+{
+    row += d->first;
+    return d->permuted ? pm_rng_permute(d->order, 0, row, d->source->features.shape[0]) : row;
+}
+
+static void fetch_row(const pm_dataset *dataset, uint64_t row)
+{
+    const idx_rows *d = (const idx_rows *)dataset;
+    const pm_idx *idx = &d->source->features;
+    const size_t size = idx->row_count * (idx->type == PM_IDX_U8 ? 1 : sizeof(float));
+    const unsigned char *values = idx->values + place_of(d, row) * size;
+    for (size_t i = 0; i < size; i += CACHE_LINE)
+        __builtin_prefetch(values + i);
+}
+
 static void read_row(const pm_dataset *dataset, uint64_t row, size_t at, void *features, void *targets)
 {
     const idx_rows *d = (const idx_rows *)dataset;
     const source *s = d->source;
-    row += d->first;
-    if (d->permuted)
-        row = pm_rng_permute(d->order, 0, row, s->features.shape[0]);
+    row = place_of(d, row);
     read_floats(&s->features, row, (float *)features + at * s->features.row_count);
     if (pm_loss_kind_of(s->loss)->target == PM_TARGET_CLASS)
         ((int32_t *)targets)[at] = s->targets.values[row];
@@ -127,7 +144,7 @@ static void close_rows(pm_dataset *dataset)
     free(d);
 }
 
-static const pm_rows_kind IDX = {read_row, close_rows};
+static const pm_rows_kind IDX = {read_row, fetch_row, close_rows};
 
 // The rows [first, first + rows) of s, permuted by the seed where order is given.
 static pm_status make(pm_dataset **dataset, source *s, uint64_t first, uint64_t rows, const pm_rng_key *order)

@@ -44,7 +44,7 @@ static void close_rows(pm_dataset *dataset)
     free(d);
 }
 
-static const pm_rows_kind TEXT = {read_row, close_rows};
+static const pm_rows_kind TEXT = {read_row, NULL, close_rows};
 
 // Windows of the characters [first, first + count), each step after the one before.
 static pm_status make(pm_dataset **dataset, source *s, uint64_t first, uint64_t count, size_t places,

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVALUATION_ROWS = 256 };
+enum { EVALUATION_ROWS = 256, AHEAD = 4 };
 
 // Validation reads all rows of a sparse table.
 static pm_status open_whole(pm_trainer *t, uint32_t table)
@@ -118,14 +118,28 @@ void pm_trainer_close(pm_trainer *trainer)
     memset(trainer, 0, sizeof *trainer);
 }
 
+// The number of a lane's row at a step; the row is brought into cache.
+static uint64_t find_row(const pm_trainer *t, uint64_t clock, uint32_t lane, uint32_t i)
+{
+    if (i >= t->sampler.rows_per_lane)
+        return 0;
+    const uint64_t row = pm_sampler_row(&t->sampler, clock, lane, i);
+    pm_dataset_fetch(t->train, row);
+    return row;
+}
+
 // The rows of a lane at a step, to the plan's rows from first on. Rows that are changed are float32.
 static void read_lane(pm_trainer *t, uint64_t clock, uint32_t lane, size_t first)
 {
     const size_t row_count = t->shape.features;
     float *rows = t->shape.whole ? NULL : pm_plan_input(t->training) + first * row_count;
     void *input = pm_plan_input_at(t->training, 0), *targets = pm_plan_target(t->training);
+    uint64_t found[AHEAD];
+    for (uint32_t i = 0; i < AHEAD; i++)
+        found[i] = find_row(t, clock, lane, i);
     for (uint32_t i = 0; i < t->sampler.rows_per_lane; i++) {
-        uint64_t row = pm_sampler_row(&t->sampler, clock, lane, i);
+        const uint64_t row = found[i % AHEAD];
+        found[i % AHEAD] = find_row(t, clock, lane, i + AHEAD);
         if (t->targets)
             pm_dataset_read(t->train, row, i, rows, pm_targets_classes(t->targets));
         else
