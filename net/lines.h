@@ -34,7 +34,8 @@ void pm_lines_prepare(pm_lines *lines, const pm_shm_name *to, uint32_t bell);
 // Lends it for an offer; false when that is done, or there is nothing to offer.
 bool pm_lines_offer(pm_lines *lines, pm_shm_loan *loan);
 
-// A ROUTER takes what is offered by the process of that name, for messages from and to the peer.
+// A ROUTER takes what is offered by the process of that name, for messages from and to the peer. Lines of
+// processes that are gone go.
 void pm_lines_take(pm_lines *lines, const pm_peer *peer, const pm_shm_name *from, const pm_shm_loan *offered,
                    uint32_t bell);
 

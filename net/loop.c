@@ -139,7 +139,7 @@ static void run_timers(pm_loop *loop)
     }
 }
 
-// Sleeps for at most wait_ms until a socket has something; *bits of those that do, in the order of sockets.
+// Sleeps for at most wait_ms until a socket has something. has (sockets): which do.
 static pm_status wait_for_sockets(pm_loop *loop, int wait_ms, bool *has)
 {
     zmq_pollitem_t items[2 * SOCKETS_MAX];
