@@ -53,10 +53,12 @@ assert worst <= 1e-6, worst
 print(f"sgd on sparse tables is sgd on dense ones: the largest difference is {worst:g}")
 PY
 
-click_job "$work/calm.yaml" "$work/calm" 2 2 "$adagrad" true 18
+epochs=18 # so that the job still runs when its process is found
+[ -z "${SANITIZE:-}" ] || epochs=6
+click_job "$work/calm.yaml" "$work/calm" 2 2 "$adagrad" true $epochs
 timeout -k 5 200 "$PARAMILL" train "$work/calm.yaml" >"$work/log" 2>&1 || { cat "$work/log"; fail "undisturbed run"; }
 for role in worker server; do
     store=$work/$role
-    click_job "$work/$role.yaml" "$store" 2 2 "$adagrad" true 18
+    click_job "$work/$role.yaml" "$store" 2 2 "$adagrad" true $epochs
     survive_kill "$role" "$work/$role.yaml" "$store" "$work/calm"
 done
