@@ -228,7 +228,8 @@ static Paramill__Score *copy_score(const Paramill__Score *score)
 
 pm_status pm_member_score(pm_member *member, const Paramill__Score *score)
 {
-    Paramill__Score *copy = copy_score(score);
+    // None is left waiting where there is room for no more, unless a flush has failed.
+    Paramill__Score *copy = member->score_count < SCORES_MAX ? copy_score(score) : NULL;
     if (!copy)
         return pm_fail(PM_NO_MEMORY, "the score of a step");
     member->scores[member->score_count++] = copy;

@@ -48,8 +48,8 @@ struct pm_socket {
     uint64_t arena;
     // Not of a ROUTER: what is sent names no shared memory, since the peer cannot read this process's.
     bool apart;
-    pm_lines *lines; // NULL before a process of this host was met
-    uint32_t received;
+    pm_lines *lines;   // NULL before a process of this host was met
+    uint32_t received; // messages that were looked for, while there are lines
     char endpoint[ENDPOINT_MAX];
 };
 
@@ -191,11 +191,6 @@ pm_status pm_socket_disconnect(pm_socket *socket, const char *endpoint)
     return pm_ok();
 }
 
-static bool to_router(const pm_socket *socket)
-{
-    return socket->kind != PM_SOCKET_ROUTER;
-}
-
 static void release_reference(void *data, void *hint)
 {
     (void)data;
@@ -253,7 +248,8 @@ static pm_status send(pm_socket *socket, const pm_peer *to, pm_message *message)
     pm_buffer *header = pm_message_encode(message->header);
     if (!header)
         return pm_fail(PM_NO_MEMORY, "a header to send");
-    if (socket->lines && pm_lines_send(socket->lines, to_router(socket) ? NULL : to, header, message)) {
+    if (socket->lines &&
+        pm_lines_send(socket->lines, socket->kind == PM_SOCKET_ROUTER ? to : NULL, header, message)) {
         pm_buffer_unref(&header);
         return pm_ok();
     }
@@ -275,14 +271,14 @@ static bool shares(const pm_socket *socket, const pm_peer *to)
 static void tell_of_lines(pm_socket *socket, const pm_message *message)
 {
     pm_shm_loan line;
-    const bool offers = to_router(socket) && pm_lines_offer(socket->lines, &line);
+    const bool offers = socket->kind == PM_SOCKET_DEALER && pm_lines_offer(socket->lines, &line);
     pm_share_tell(message, pm_lines_bell(socket->lines), offers ? &line : NULL);
 }
 
 pm_status pm_socket_send(pm_socket *socket, const pm_peer *to, pm_message *message)
 {
     pm_shm *shm = shares(socket, to) ? socket->net->shm : NULL;
-    const uint64_t arena = to_router(socket) ? socket->arena : to->arena;
+    const uint64_t arena = socket->kind == PM_SOCKET_ROUTER ? to->arena : socket->arena;
     pm_status status = shm ? pm_share_out(shm, arena, message) : pm_ok();
     if (status.code == PM_OK && shm && socket->lines)
         tell_of_lines(socket, message);
@@ -359,9 +355,9 @@ static void keep_lines(pm_socket *socket, const pm_peer *from, const pm_share_ne
         status = pm_lines_create(&socket->lines, socket->net->shm, socket->net->pool);
     if (status.code != PM_OK)
         return;
-    if (to_router(socket) && news->bell)
+    if (socket->kind == PM_SOCKET_DEALER && news->bell)
         pm_lines_prepare(socket->lines, &news->name, news->bell);
-    else if (!to_router(socket) && news->offers)
+    else if (socket->kind == PM_SOCKET_ROUTER && news->offers)
         pm_lines_take(socket->lines, from, &news->name, &news->line, news->bell);
 }
 
@@ -446,7 +442,9 @@ pm_status pm_socket_receive(pm_socket *socket, pm_peer *from, pm_message *messag
         status = waited.code == PM_OK ? receive_now(socket, from, message) : waited;
         left = timeout_ms < 0 ? -1 : end > pm_now_ms(&clock) ? end - pm_now_ms(&clock) : 0;
     }
-    return status.code == PM_TIMEOUT ? pm_fail(PM_TIMEOUT, "nothing came within %d ms", timeout_ms) : status;
+    return status.code == PM_TIMEOUT && timeout_ms
+               ? pm_fail(PM_TIMEOUT, "nothing came within %d ms", timeout_ms)
+               : status;
 }
 
 void *pm_socket_handle(const pm_socket *socket)

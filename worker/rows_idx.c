@@ -1,4 +1,5 @@
 // Data sets of a pair of IDX files.
+#include "core/arena.h"
 #include "core/rng.h"
 #include "model/losses.h"
 #include "worker/idx.h"
@@ -6,8 +7,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { CACHE_LINE = 64 };
 
 // A pair of files.
 typedef struct source {
@@ -121,7 +120,7 @@ static void fetch_row(const pm_dataset *dataset, uint64_t row)
     const pm_idx *idx = &d->source->features;
     const size_t size = idx->row_count * (idx->type == PM_IDX_U8 ? 1 : sizeof(float));
     const unsigned char *values = idx->values + place_of(d, row) * size;
-    for (size_t i = 0; i < size; i += CACHE_LINE)
+    for (size_t i = 0; i < size; i += PM_ALIGN)
         __builtin_prefetch(values + i);
 }
 
