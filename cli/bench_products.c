@@ -1,42 +1,44 @@
 // Matrix products: squares of operands that change, as in training, and few rows by frozen weights, as in
 // answers.
 #include "cli/bench.h"
-#include "model/blas.h"
+#include "core/arena.h"
 #include "model/plan.h"
+#include "model/product.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
+typedef struct trial {
+    pm_product product;
+    void *scratch;
+} trial;
+
 static pm_status run_product(void *ctx)
 {
-    pm_product_run(ctx);
+    const trial *t = ctx;
+    pm_product_run_fixed(pm_kernels_get(), &t->product, t->scratch);
     return pm_ok();
 }
 
 static pm_status square(const pm_bench *bench, size_t n)
 {
     float *a = pm_bench_numbers(n * n, 1), *b = pm_bench_numbers(n * n, 2), *c = pm_bench_numbers(n * n, 3);
-    pm_product product = {.m = n,
-                          .n = n,
-                          .k = n,
-                          .a = a,
-                          .a_stride = n,
-                          .b = b,
-                          .b_stride = n,
-                          .c = c,
-                          .c_stride = n,
-                          .fixed_shape = true};
+    trial t = {
+        .product = {
+            .m = n, .n = n, .k = n, .a = a, .a_stride = n, .b = b, .b_stride = n, .c = c, .c_stride = n}};
     const double operations = 2.0 * (double)n * (double)n * (double)n;
     double seconds = 1;
     pm_status status = pm_fail(PM_NO_MEMORY, "squares of %zu", n);
-    if (a && b && c)
-        status = pm_bench_median(bench, run_product, &product, &seconds);
+    t.scratch = aligned_alloc(PM_ALIGN, pm_align(pm_product_fixed_bytes(pm_kernels_get(), false, n, n, n)));
+    if (a && b && c && t.scratch)
+        status = pm_bench_median(bench, run_product, &t, &seconds);
     if (status.code == PM_OK)
         printf("product %zux%zux%zu: %.1f us, %.1f GFLOP/s, %.2f of multiply-adds\n", n, n, n, seconds * 1e6,
                operations / seconds * 1e-9, operations / seconds / bench->multiply_adds);
     free(a);
     free(b);
     free(c);
+    free(t.scratch);
     return status;
 }
 

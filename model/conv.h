@@ -71,6 +71,6 @@ void pm_conv_direct_input(const pm_kernels *kernels, const pm_conv *c);
 
 // --- by unrolling each image to (channels * window, pixels): any window (conv_unrolled.c)
 
-size_t pm_conv_unrolled_bytes(const pm_window *w);
+size_t pm_conv_unrolled_bytes(const pm_kernels *kernels, const pm_window *w);
 void pm_conv_unrolled(const pm_kernels *kernels, const pm_conv *c);
 void pm_conv_unrolled_input(const pm_kernels *kernels, const pm_conv *c);

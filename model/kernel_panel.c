@@ -15,17 +15,13 @@ enum { ROWS = 8, IN_LINE = 14 };
 #else
 enum { ROWS = 6, IN_LINE = ROWS };
 #endif
-enum { PANEL = 2 * VECTOR, LINE_MIN = 6, DEEP = 48 };
+enum { PANEL = 2 * VECTOR, LINE_MIN = 6, DEEP = 48, AHEAD = 24 };
 
 typedef uint32_t words __attribute__((vector_size(VECTOR * sizeof(float))));
 
-// How a is read: at rising places, at steps, in pairs at steps, at steps by rows that are neighbours.
-typedef enum kind { PLAIN, STEPPED, PAIRS, LINE } kind;
-
-// The columns at the edge of c, or its bias, in memory of whole vectors.
-typedef struct edge {
-    float c[IN_LINE * 2 * PANEL], bias[2 * PANEL];
-} edge;
+// How a is read: evenly, as b is then, or packed in lines; at rising places; at steps, in pairs at steps, at
+// steps by rows that are neighbours.
+typedef enum kind { EVEN, PACKED, PLAIN, STEPPED, PAIRS, LINE } kind;
 
 static inline vector rectified(vector x)
 {
@@ -53,40 +49,46 @@ static inline __attribute__((always_inline)) vector add_pairs(vector sum, vector
 #endif
 }
 
-// rows rows by vectors vectors of c; all three are known where this is inlined, so that c is in registers.
+// rows rows by vectors whole vectors of c; all three are known where this is inlined, so that c is in
+// registers. What is not seen through makes c's places anew at the end: kept, they would push others out.
 static inline __attribute__((always_inline)) void tile(const size_t rows, const size_t vectors,
                                                        const kind how, const pm_panel *p)
 {
-    const float *a[IN_LINE];
+    const bool even = how == EVEN || how == PACKED;
+    const float *a[IN_LINE], *a_line = p->a, *b_line = p->b;
     const uint16_t *pairs[IN_LINE];
+    const size_t depth = p->depth, a_row = p->a_row;
+    const size_t b_stride = p->b_stride, b_step = p->b_step;
+    const size_t *const b_offsets = p->b_offsets, *const a_steps = p->a_steps;
     vector sums[4][IN_LINE];
-    edge spare;
-    const bool whole = p->columns >= vectors * VECTOR;
-    float *c = whole ? p->c : spare.c;
-    const float *bias = whole || !p->bias ? p->bias : spare.bias;
-    const size_t stride = whole ? p->c_stride : 2 * PANEL;
-    if (!whole && p->accumulate)
-        for (size_t r = 0; r < rows; r++)
-            memcpy(spare.c + r * stride, p->c + r * p->c_stride, p->columns * sizeof *c);
-    if (!whole && p->bias)
-        memcpy(spare.bias, p->bias, p->columns * sizeof *c);
+    float *c = p->c;
+    size_t stride = p->c_stride;
+    // What is written long after, or added to at once by the tile after this one.
+    const float *ahead = p->accumulate ? c + rows * stride : c;
 #pragma GCC unroll 16
     for (size_t r = 0; r < rows; r++) {
-        a[r] = (const float *)p->a + p->a_offsets[r];
-        pairs[r] = (const uint16_t *)p->a + p->a_offsets[r];
-        __builtin_prefetch(c + r * stride, 1); // it is written long after
-        __builtin_prefetch(c + r * stride + (vectors - 1) * VECTOR, 1);
+        a[r] = (const float *)p->a + (even ? 0 : p->a_offsets[r]);
+        pairs[r] = (const uint16_t *)p->a + (even ? 0 : p->a_offsets[r]);
+        __builtin_prefetch(ahead + r * stride, 1);
+        __builtin_prefetch(ahead + r * stride + (vectors - 1) * VECTOR, 1);
 #pragma GCC unroll 4
         for (size_t v = 0; v < vectors; v++)
-            sums[v][r] = p->accumulate ? *(const vector *)(c + r * stride + v * VECTOR) : (vector){0};
+            sums[v][r] = (vector){0};
     }
-    for (size_t k = 0; k < p->depth; k++) {
-        const float *from = (const float *)p->b + p->b_offsets[k];
-        const size_t step = how == PLAIN ? k : p->a_steps[k];
+    if (p->accumulate)
+#pragma GCC unroll 16
+        for (size_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+            for (size_t v = 0; v < vectors; v++)
+                sums[v][r] = *(const vector *)(c + r * stride + v * VECTOR);
+    __asm__("" : "+r"(c), "+r"(stride));
+    for (size_t k = 0; k < depth; k++, a_line += how == EVEN ? 1 : ROWS, b_line += b_step) {
+        const float *from = even ? b_line : (const float *)p->b + b_offsets[k];
+        const size_t step = even ? 0 : how == PLAIN ? k : a_steps[k];
         vector b[4];
 #pragma GCC unroll 4
         for (size_t v = 0; v < vectors; v++)
-            b[v] = *(const vector *)(from + v / 2 * p->b_stride + v % 2 * VECTOR);
+            b[v] = *(const vector *)(from + v / 2 * b_stride + v % 2 * VECTOR);
 #pragma GCC unroll 16
         for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -94,19 +96,32 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
                 if (how == PAIRS)
                     sums[v][r] = add_pairs(sums[v][r], pair_at(pairs[r] + step), b[v]);
                 else
-                    sums[v][r] += (how == LINE ? a[0][step + r] : a[r][step]) * b[v];
+                    sums[v][r] += (how == EVEN     ? a_line[r * a_row]
+                                   : how == PACKED ? a_line[r]
+                                   : how == LINE   ? a[0][step + r]
+                                                   : a[r][step]) *
+                                  b[v];
     }
+    __asm__("" : "+r"(c), "+r"(stride));
+    if (p->bias)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++) {
+            const vector bias = *(const vector *)(p->bias + v * VECTOR);
+#pragma GCC unroll 16
+            for (size_t r = 0; r < rows; r++)
+                sums[v][r] += bias;
+        }
+    if (p->relu)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++)
+#pragma GCC unroll 16
+            for (size_t r = 0; r < rows; r++)
+                sums[v][r] = rectified(sums[v][r]);
 #pragma GCC unroll 16
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (size_t v = 0; v < vectors; v++) {
-            vector y = sums[v][r];
-            if (bias)
-                y += *(const vector *)(bias + v * VECTOR);
-            *(vector *)(c + r * stride + v * VECTOR) = p->relu ? rectified(y) : y;
-        }
-    for (size_t r = 0; !whole && r < rows; r++)
-        memcpy(p->c + r * p->c_stride, spare.c + r * stride, p->columns * sizeof *c);
+        for (size_t v = 0; v < vectors; v++)
+            *(vector *)(c + r * stride + v * VECTOR) = sums[v][r];
 }
 
 // Each in a function of its own: in one, the registers of all would not suffice.
@@ -116,8 +131,12 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
         tile(rows, vectors, kind, p);                                                                        \
     }
 #define TILES(rows)                                                                                          \
+    TILE(even_##rows, rows, 2, EVEN)                                                                         \
     TILE(tile_##rows, rows, 2, PLAIN)                                                                        \
     TILE(narrow_##rows, rows, 1, PLAIN)                                                                      \
+    TILE(narrow_even_##rows, rows, 1, EVEN)                                                                  \
+    TILE(packed_##rows, rows, 2, PACKED)                                                                     \
+    TILE(narrow_packed_##rows, rows, 1, PACKED)                                                              \
     TILE(stepped_##rows, rows, 2, STEPPED) TILE(pairs_##rows, rows, 2, PAIRS)
 TILES(1)
 TILES(2)
@@ -127,6 +146,8 @@ TILES(5)
 TILES(6)
 TILE(wide_1, 1, 4, PLAIN)
 TILE(wide_2, 2, 4, PLAIN)
+TILE(wide_even_1, 1, 4, EVEN)
+TILE(wide_even_2, 2, 4, EVEN)
 #if defined(__AVX512F__)
 TILES(7)
 TILES(8)
@@ -152,49 +173,90 @@ TILE(line_14, 14, 2, LINE)
 
 typedef void (*tile_run)(const pm_panel *p);
 
-// count rows in tiles of nearly the same number: a tile of few rows waits for its own sums.
-static void run_rows(pm_panel *part, size_t count, size_t most, const tile_run *tiles)
+// Tiles of one kind, by their number of rows; most: the largest.
+typedef struct tiles {
+    const tile_run *of;
+    size_t most, width; // columns that each writes
+} tiles;
+
+// Where c has fewer columns than the tile: in memory of whole vectors.
+static __attribute__((noinline)) void run_edge(const pm_panel *p, tile_run run, size_t rows, size_t width)
 {
-    for (size_t left = count, number = (count + most - 1) / most; left > 0; number--) {
-        const size_t rows = (left + number - 1) / number;
-        tiles[rows - 1](part);
+    float c[IN_LINE * 2 * PANEL], bias[2 * PANEL];
+    pm_panel part = *p;
+    part.c = c;
+    part.c_stride = width;
+    for (size_t r = 0; p->accumulate && r < rows; r++)
+        memcpy(c + r * width, p->c + r * p->c_stride, p->columns * sizeof *c);
+    if (p->bias)
+        part.bias = memcpy(bias, p->bias, p->columns * sizeof *c);
+    run(&part);
+    for (size_t r = 0; r < rows; r++)
+        memcpy(p->c + r * p->c_stride, c + r * width, p->columns * sizeof *c);
+}
+
+// count rows in tiles of nearly the same number, where they are not packed: a tile of few rows waits for its
+// own sums.
+static void run_rows(pm_panel *part, size_t count, const tiles *t)
+{
+    for (size_t left = count, number = (count + t->most - 1) / t->most; left > 0; number--) {
+        const size_t even = (left + number - 1) / number, rows = part->packed && left > ROWS ? ROWS : even;
+        if (part->columns < t->width)
+            run_edge(part, t->of[rows - 1], rows, t->width);
+        else
+            t->of[rows - 1](part);
         left -= rows;
-        part->a_offsets += rows;
+        if (part->a_offsets)
+            part->a_offsets += rows;
+        else
+            part->a = (const float *)part->a + (part->packed ? 1 : rows) * part->a_row;
         part->c += rows * part->c_stride;
     }
 }
 
 static void run_panel(const pm_panel *p)
 {
-    static const tile_run tiles[][ROWS] = {
-        [PLAIN] = ALL_TILES(tile_), [STEPPED] = ALL_TILES(stepped_), [PAIRS] = ALL_TILES(pairs_)};
-    static const tile_run narrow[ROWS] = ALL_TILES(narrow_);
-    const kind how = p->pairs ? PAIRS : p->a_steps ? STEPPED : PLAIN;
+    static const tile_run whole[][ROWS] = {[EVEN] = ALL_TILES(even_),
+                                           [PACKED] = ALL_TILES(packed_),
+                                           [PLAIN] = ALL_TILES(tile_),
+                                           [STEPPED] = ALL_TILES(stepped_),
+                                           [PAIRS] = ALL_TILES(pairs_)};
+    static const tile_run narrow[][ROWS] = {
+        [EVEN] = ALL_TILES(narrow_even_), [PACKED] = ALL_TILES(narrow_packed_), [PLAIN] = ALL_TILES(narrow_)};
+    const kind how = p->pairs       ? PAIRS
+                     : p->a_steps   ? STEPPED
+                     : p->a_offsets ? PLAIN
+                     : p->packed    ? PACKED
+                                    : EVEN;
     pm_panel part = *p;
 #if defined(__AVX512F__)
     static const tile_run lines[IN_LINE] = {
         [LINE_MIN - 1] = line_6, line_7, line_8, line_9, line_10, line_11, line_12, line_13, line_14};
     if (p->line >= LINE_MIN && p->depth >= DEEP) {
         for (size_t row = 0; row < p->rows; row += p->line)
-            run_rows(&part, p->line, IN_LINE, lines);
+            run_rows(&part, p->line, &(tiles){lines, IN_LINE, PANEL});
         return;
     }
 #endif
-    run_rows(&part, p->rows, ROWS, how == PLAIN && p->columns <= VECTOR ? narrow : tiles[how]);
+    const bool half = p->columns <= VECTOR && how <= PLAIN;
+    run_rows(&part, p->rows, half ? &(tiles){narrow[how], ROWS, VECTOR} : &(tiles){whole[how], ROWS, PANEL});
 }
 
 // A row or two over two panels at once: one panel's sums would wait for each other.
 static void panel_product(const pm_panel *p)
 {
+    static const tile_run wide[] = {wide_1, wide_2}, wide_even[] = {wide_even_1, wide_even_2};
     pm_panel part = *p;
     for (size_t left = p->columns; left > 0;) {
-        const bool two = p->rows <= 2 && left > PANEL && !p->a_steps;
+        const bool two = p->rows <= 2 && left > PANEL && !p->a_steps && !p->packed;
         const size_t most = two ? 2 * PANEL : PANEL, columns = left < most ? left : most;
         part.columns = columns;
         if (!two)
             run_panel(&part);
-        else
-            (p->rows == 1 ? wide_1 : wide_2)(&part);
+        else {
+            pm_panel rows = part;
+            run_rows(&rows, p->rows, &(tiles){p->a_offsets ? wide : wide_even, 2, most});
+        }
         left -= columns;
         part.b = (const float *)part.b + most / PANEL * part.b_stride;
         part.c += columns;
@@ -275,6 +337,40 @@ static void transpose(const float *x, size_t rows, size_t columns, size_t x_stri
             y[j * y_stride + i] = x[i * x_stride + j];
 }
 
+// Rows are asked for AHEAD of being packed: they are too far apart for the hardware to do so.
+static void pack_lines(const float *x, size_t rows, size_t depth, size_t x_stride, float *lines,
+                       size_t stride)
+{
+    for (size_t k = 0; k < depth; k++, x += x_stride, lines += ROWS) {
+        float *line = lines;
+        size_t r = 0;
+        for (; r + ROWS <= rows; r += ROWS, line += stride) {
+            __builtin_prefetch(x + r + AHEAD * x_stride);
+            memcpy(line, x + r, ROWS * sizeof *x);
+        }
+        memcpy(line, x + r, (rows - r) * sizeof *x);
+    }
+}
+
+static void pack_rows(const float *x, size_t depth, size_t columns, size_t x_stride, float *panels,
+                      size_t stride)
+{
+    for (size_t k = 0; k < depth; k++, x += x_stride, panels += PANEL) {
+        float *panel = panels;
+        size_t j = 0;
+        for (; j + PANEL <= columns; j += PANEL, panel += stride) {
+            __builtin_prefetch(x + j + AHEAD * x_stride);
+            __builtin_prefetch(x + j + VECTOR + AHEAD * x_stride);
+            *(vector *)panel = *(const vector *)(x + j);
+            *(vector *)(panel + VECTOR) = *(const vector *)(x + j + VECTOR);
+        }
+        if (j < columns) {
+            memcpy(panel, x + j, (columns - j) * sizeof *x);
+            memset(panel + columns - j, 0, (PANEL - (columns - j)) * sizeof *x);
+        }
+    }
+}
+
 static void pack_panel(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel)
 {
     transpose(x, rows, depth, x_stride, panel, PANEL);
@@ -287,5 +383,8 @@ void PM_KERNEL(fill_panel)(pm_kernels *table)
     table->panel = PANEL;
     table->panel_product = panel_product;
     table->transpose = transpose;
+    table->line = ROWS;
+    table->pack_lines = pack_lines;
+    table->pack_rows = pack_rows;
     table->pack_panel = pack_panel;
 }

@@ -40,11 +40,14 @@ typedef struct pm_panel {
     size_t rows, columns, depth; // any number of columns; depth in pairs
     bool pairs;
     const void *a;           // float; in pairs uint16_t, a pair begins at any of them
-    const size_t *a_offsets; // (rows), in elements of a
+    const size_t *a_offsets; // (rows), in elements of a; NULL: a and b lie evenly, not in pairs
     const size_t *a_steps;   // (depth); NULL: 0, 1, 2 ..., not in pairs
     size_t line;   // with steps, not in pairs: in each line of the rows a_offsets rise by 1; 0: unknown
+    bool packed;   // evenly: a is packed in lines of pm_kernels.line rows
+    size_t a_row;  // evenly: from row to row of a, or from line to line
     const void *b; // float; in pairs uint32_t
-    const size_t *b_offsets; // (depth)
+    const size_t *b_offsets; // (depth); not evenly
+    size_t b_step;           // evenly: from row to row of b
     size_t b_stride;         // from panel to panel
     float *c;
     size_t c_stride;
@@ -199,6 +202,14 @@ typedef struct pm_kernels {
     // y[j][i] = x[i][j] for i < rows, j < columns.
     void (*transpose)(const float *x, size_t rows, size_t columns, size_t x_stride, float *y,
                       size_t y_stride);
+    size_t line; // rows of a line
+    // lines[r / line * stride + k * line + r % line] = x[k][r] for r < rows.
+    void (*pack_lines)(const float *x, size_t rows, size_t depth, size_t x_stride, float *lines,
+                       size_t stride);
+    // panels[j / panel * stride + k * panel + j % panel] = x[k][j] for j < columns, 0 up to the next whole
+    // panel.
+    void (*pack_rows)(const float *x, size_t depth, size_t columns, size_t x_stride, float *panels,
+                      size_t stride);
     // panel[k][j] = x[j][k] for j < rows <= panel, 0 beyond: (depth, panel). Moves bytes: 32-bit words of any
     // kind.
     void (*pack_panel)(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel);

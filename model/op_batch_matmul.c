@@ -1,7 +1,7 @@
 // MatMul of any ranks, as NumPy's: the last two axes are matrices, the others broadcast.
-#include "model/blas.h"
 #include "model/compose.h"
 #include "model/convert.h"
+#include "model/product.h"
 #include "model/program.h"
 #include "model/task.h"
 
@@ -71,26 +71,10 @@ static pm_status plan_matmul(pm_task *task)
         p->b[i] = matrix_of(task->in[1], y, i);
     }
     task->detail = p;
-    task->scratch_bytes =
-        y->type == PM_TYPE_F32 ? 0 : (p->m * p->k + p->k * p->n + p->m * p->n) * sizeof(double);
+    task->scratch_bytes = y->type == PM_TYPE_F32
+                              ? pm_product_fixed_bytes(task->kernels, false, p->m, p->n, p->k)
+                              : (p->m * p->k + p->k * p->n + p->m * p->n) * sizeof(double);
     return pm_ok();
-}
-
-static void product_f32(const batch *p, const float *a, const float *b, float *y)
-{
-    if (p->k == 0)
-        memset(y, 0, p->m * p->n * sizeof *y);
-    else
-        pm_product_run(&(pm_product){.m = p->m,
-                                     .n = p->n,
-                                     .k = p->k,
-                                     .a = a,
-                                     .a_stride = p->k,
-                                     .b = b,
-                                     .b_stride = p->n,
-                                     .c = y,
-                                     .c_stride = p->n,
-                                     .fixed_shape = true});
 }
 
 #define PRODUCT(name, type)                                                                                  \
@@ -116,12 +100,26 @@ static void run_matmul(const pm_task *task, const pm_call *call)
     const size_t size = pm_type_size(type), am = p->m * p->k, bm = p->k * p->n, ym = p->m * p->n;
     if (ym == 0)
         return;
+    if (p->k == 0) {
+        memset(call->out[0], 0, p->matrices * ym * size);
+        return;
+    }
     for (size_t i = 0; i < p->matrices; i++) {
         const char *a = (const char *)call->in[0] + p->a[i] * am * size;
         const char *b = (const char *)call->in[1] + p->b[i] * bm * size;
         char *y = (char *)call->out[0] + i * ym * size;
         if (type == PM_TYPE_F32) {
-            product_f32(p, (const void *)a, (const void *)b, (void *)y);
+            pm_product_run_fixed(task->kernels,
+                                 &(pm_product){.m = p->m,
+                                               .n = p->n,
+                                               .k = p->k,
+                                               .a = (const void *)a,
+                                               .a_stride = p->k,
+                                               .b = (const void *)b,
+                                               .b_stride = p->n,
+                                               .c = (void *)y,
+                                               .c_stride = p->n},
+                                 call->scratch);
             continue;
         }
         double *wide_a = call->scratch, *wide_b = wide_a + am, *wide_y = wide_b + bm;

@@ -118,7 +118,7 @@ static pm_status plan_conv(pm_task *task)
         p->way == WAY_CHANNELS
             ? pm_conv_channels_bytes(kernels, &p->window, p->pools ? &p->pool : NULL, task->pairs)
         : p->way == WAY_PIXELS ? pm_conv_direct_bytes(kernels, &p->window)
-                               : pm_conv_unrolled_bytes(&p->window);
+                               : pm_conv_unrolled_bytes(kernels, &p->window);
     if (p->way == WAY_CHANNELS && task->whole && !task->training)
         task->packed_bytes = pm_conv_channels_packed(kernels, &p->window) * sizeof(float);
     return status;
@@ -147,7 +147,7 @@ static pm_status plan_input_grad(pm_task *task)
     task->scratch_bytes = p->way == WAY_CHANNELS ? pm_conv_channels_input_bytes(kernels, &p->window)
                           : p->way == WAY_PIXELS ? pm_conv_direct_input_bytes(kernels, &p->window)
                           : p->way == WAY_PAIRS  ? pm_conv_pairs_input_bytes(kernels, &p->window)
-                                                 : pm_conv_unrolled_bytes(&p->window);
+                                                 : pm_conv_unrolled_bytes(kernels, &p->window);
     return status;
 }
 

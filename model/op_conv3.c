@@ -1,6 +1,7 @@
 // Convolutions of one to three spatial axes, with groups and dilations, by unrolling each image; transposed
 // ones, which are the gradient of a convolution's input run forward; and the gradients of all.
-#include "model/blas.h"
+#include "core/arena.h"
+#include "model/product.h"
 #include "model/program.h"
 #include "model/task.h"
 #include "model/window.h"
@@ -30,6 +31,24 @@ static pm_status infer_shape(pm_shapes *s)
     return pm_ok();
 }
 
+static size_t columns_bytes(const conv3 *p)
+{
+    return pm_align(p->depth * p->w.out_area * sizeof(float));
+}
+
+// Of the three products, forward and backward.
+static size_t product_bytes(const pm_kernels *kernels, const conv3 *p)
+{
+    const size_t rows = p->w.out_channels / p->w.group, area = p->w.out_area;
+    const size_t bytes[] = {pm_product_fixed_bytes(kernels, false, rows, area, p->depth),
+                            pm_product_fixed_bytes(kernels, true, p->depth, area, rows),
+                            pm_product_fixed_bytes(kernels, false, rows, p->depth, area)};
+    size_t most = 0;
+    for (size_t i = 0; i < 3; i++)
+        most = bytes[i] > most ? bytes[i] : most;
+    return most;
+}
+
 static pm_status plan_conv3(pm_task *task, const pm_tensor *x, const pm_tensor *y)
 {
     conv3 *p = pm_region_alloc(task->region, sizeof *p);
@@ -45,7 +64,7 @@ static pm_status plan_conv3(pm_task *task, const pm_tensor *x, const pm_tensor *
     const int64_t columns[] = {(int64_t)p->depth, (int64_t)p->w.out_area};
     if (!pm_shape_count(columns, 2, PM_MAX_ROW_COUNT, &count))
         return pm_fail(PM_INVALID, "the unrolled image has too many elements");
-    task->scratch_bytes = count * sizeof(float);
+    task->scratch_bytes = columns_bytes(p) + product_bytes(task->kernels, p);
     return pm_ok();
 }
 
@@ -71,19 +90,21 @@ static void run_forward(const pm_task *task, const pm_call *call)
     const size_t rows = w->out_channels / w->group, channels = w->channels / w->group;
     const float *x = call->in[0], *weight = call->in[1];
     float *y = call->out[0], *columns = call->scratch;
+    void *product = (unsigned char *)call->scratch + columns_bytes(p);
     for (size_t i = 0; i < p->images; i++)
         for (size_t g = 0; g < w->group; g++) {
             pm_window3_unroll(w, x + i * p->in + g * channels * w->in_area, channels, columns);
-            pm_product_run(&(pm_product){.m = rows,
-                                         .n = w->out_area,
-                                         .k = p->depth,
-                                         .a = weight + g * rows * p->depth,
-                                         .a_stride = p->depth,
-                                         .b = columns,
-                                         .b_stride = w->out_area,
-                                         .c = y + i * p->out + g * rows * w->out_area,
-                                         .c_stride = w->out_area,
-                                         .fixed_shape = true});
+            pm_product_run_fixed(task->kernels,
+                                 &(pm_product){.m = rows,
+                                               .n = w->out_area,
+                                               .k = p->depth,
+                                               .a = weight + g * rows * p->depth,
+                                               .a_stride = p->depth,
+                                               .b = columns,
+                                               .b_stride = w->out_area,
+                                               .c = y + i * p->out + g * rows * w->out_area,
+                                               .c_stride = w->out_area},
+                                 product);
         }
     if (task->node->input_count > 2)
         for (size_t i = 0; i < p->images; i++)
@@ -98,20 +119,22 @@ static void run_input(const pm_task *task, const pm_call *call)
     const size_t rows = w->out_channels / w->group, channels = w->channels / w->group;
     const float *dy = call->in[0], *weight = call->in[1];
     float *dx = call->out[0], *columns = call->scratch;
+    void *product = (unsigned char *)call->scratch + columns_bytes(p);
     memset(dx, 0, p->images * p->in * sizeof *dx);
     for (size_t i = 0; i < p->images; i++)
         for (size_t g = 0; g < w->group; g++) {
-            pm_product_run(&(pm_product){.transpose_a = true,
-                                         .m = p->depth,
-                                         .n = w->out_area,
-                                         .k = rows,
-                                         .a = weight + g * rows * p->depth,
-                                         .a_stride = p->depth,
-                                         .b = dy + i * p->out + g * rows * w->out_area,
-                                         .b_stride = w->out_area,
-                                         .c = columns,
-                                         .c_stride = w->out_area,
-                                         .fixed_shape = true});
+            pm_product_run_fixed(task->kernels,
+                                 &(pm_product){.transpose_a = true,
+                                               .m = p->depth,
+                                               .n = w->out_area,
+                                               .k = rows,
+                                               .a = weight + g * rows * p->depth,
+                                               .a_stride = p->depth,
+                                               .b = dy + i * p->out + g * rows * w->out_area,
+                                               .b_stride = w->out_area,
+                                               .c = columns,
+                                               .c_stride = w->out_area},
+                                 product);
             pm_window3_fold(w, columns, channels, dx + i * p->in + g * channels * w->in_area);
         }
 }
@@ -124,22 +147,24 @@ static void run_weight(const pm_task *task, const pm_call *call)
     const size_t rows = w->out_channels / w->group, channels = w->channels / w->group;
     const float *x = call->in[0], *dy = call->in[1];
     float *dw = call->out[0], *columns = call->scratch;
+    void *product = (unsigned char *)call->scratch + columns_bytes(p);
     memset(dw, 0, w->out_channels * p->depth * sizeof *dw);
     for (size_t i = 0; i < p->images; i++)
         for (size_t g = 0; g < w->group; g++) {
             pm_window3_unroll(w, x + i * p->in + g * channels * w->in_area, channels, columns);
-            pm_product_run(&(pm_product){.transpose_b = true,
-                                         .m = rows,
-                                         .n = p->depth,
-                                         .k = w->out_area,
-                                         .a = dy + i * p->out + g * rows * w->out_area,
-                                         .a_stride = w->out_area,
-                                         .b = columns,
-                                         .b_stride = w->out_area,
-                                         .c = dw + g * rows * p->depth,
-                                         .c_stride = p->depth,
-                                         .accumulate = true,
-                                         .fixed_shape = true});
+            pm_product_run_fixed(task->kernels,
+                                 &(pm_product){.transpose_b = true,
+                                               .m = rows,
+                                               .n = p->depth,
+                                               .k = w->out_area,
+                                               .a = dy + i * p->out + g * rows * w->out_area,
+                                               .a_stride = w->out_area,
+                                               .b = columns,
+                                               .b_stride = w->out_area,
+                                               .c = dw + g * rows * p->depth,
+                                               .c_stride = p->depth,
+                                               .accumulate = true},
+                                 product);
         }
 }
 

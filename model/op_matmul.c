@@ -13,10 +13,6 @@
 // chunk rounds its operands anew, so it is larger.
 enum { CHUNK = 1 << 16, CHUNK_ROWS = 64, PAIRS_CHUNK = 1 << 18 };
 
-// A product with A turned over, as a weight's gradient is, is made of so much depth and of so many columns at
-// a time; one with less work or fewer rows or columns is left to BLIS.
-enum { TURNED_DEPTH = 512, TURNED_COLUMNS = 1024, TURNED_LEAST = 8, TURNED_WORK = 1 << 22 };
-
 static const pm_attribute_spec GEMM[] = {{"alpha", PM_ATTRIBUTE_FLOAT},
                                          {"beta", PM_ATTRIBUTE_FLOAT},
                                          {"transA", PM_ATTRIBUTE_INT},
@@ -31,11 +27,10 @@ typedef struct gemm {
     float alpha, beta;
     size_t m, n, k;
     addend c;
-    bool panels;         // packed panels instead of BLIS
-    bool turned;         // the same, with A turned over
-    bool ends_with_row;  // panels that add C, a row, at the end of each sum
+    bool small;          // by BLIS
+    bool ends_with_row;  // the product adds C, a row, at the end of each sum
     bool relu;           // over y
-    bool ends_with_relu; // by panels, at the end of each sum
+    bool ends_with_relu; // by the product, at the end of each sum
 } gemm;
 
 static bool flag(const pm_node *node, const char *name)
@@ -82,31 +77,14 @@ static addend addend_of(const pm_task *task)
     return columns ? ADDEND_ROW : rows ? ADDEND_COLUMN : ADDEND_ONE;
 }
 
-static size_t panel_count(const pm_task *task, const gemm *p)
-{
-    return (p->n + task->kernels->panel - 1) / task->kernels->panel;
-}
-
-// What a product with A turned over holds at a time.
-typedef struct block {
-    size_t rows, depth, columns; // columns are whole panels
-} block;
-
 static size_t least(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-static block block_of(const pm_task *task, const gemm *p)
+static size_t panel_count(const pm_task *task, const gemm *p)
 {
-    return (block){.rows = task->part / p->n,
-                   .depth = least(p->k, TURNED_DEPTH),
-                   .columns = least(panel_count(task, p) * task->kernels->panel, TURNED_COLUMNS)};
-}
-
-static size_t block_bytes(const block *b)
-{
-    return pm_align((b->rows + b->columns) * b->depth * sizeof(float));
+    return (p->n + task->kernels->panel - 1) / task->kernels->panel;
 }
 
 // The rows of y do not depend on each other when A's rows are the lanes' and everything else is shared. The
@@ -132,133 +110,54 @@ static pm_status plan_gemm(pm_task *task)
     const size_t most = task->pairs ? PAIRS_CHUNK : CHUNK;
     const size_t chunk = p->n < most / CHUNK_ROWS ? most / (p->n ? p->n : 1) : CHUNK_ROWS;
     task->part = (chunk < p->m ? chunk : p->m) * p->n;
-    p->panels = task->whole && !task->pairs;
-    p->turned = p->transpose_a && !p->transpose_b && !task->pairs && p->m >= TURNED_LEAST &&
-                p->n >= TURNED_LEAST && p->m * p->n * p->k >= TURNED_WORK;
     p->relu = flag(task->node, "relu");
-    const bool ends = (p->panels || task->pairs) && p->k > 0 && p->alpha == 1;
+    const bool ends = (task->whole || task->pairs) && p->k > 0 && p->alpha == 1;
     p->ends_with_row = ends && p->c == ADDEND_ROW && p->beta == 1;
     p->ends_with_relu = p->relu && (p->ends_with_row || (ends && p->c == ADDEND_NONE));
-    task->unit = task->pairs || p->turned ? p->n : 0;
-    if (task->pairs)
-        task->scratch_bytes =
-            pm_product_pairs_bytes(task->kernels, task->whole ? task->max_lanes * p->m : p->m, p->n, p->k);
-    if (p->turned) {
-        const block b = block_of(task, p);
-        task->scratch_bytes = block_bytes(&b) + (b.depth + b.rows) * sizeof(size_t);
-    }
-    if (!p->panels)
-        return pm_ok();
-    const size_t panel_bytes = p->k * task->kernels->panel * sizeof(float);
-    task->alone = true;
-    task->packed_bytes = task->training ? 0 : panel_count(task, p) * panel_bytes;
-    task->scratch_bytes = panel_bytes + (p->k + task->max_lanes * p->m) * sizeof(size_t);
+    task->alone = task->whole && !task->pairs;
+    p->small = !task->whole && !task->pairs && pm_product_is_small(p->m, p->n, p->k);
+    task->unit = p->small ? 0 : p->n;
+    task->packed_bytes = task->training || !task->whole
+                             ? 0
+                             : panel_count(task, p) * p->k * task->kernels->panel * sizeof(float);
+    const size_t rows = task->whole ? task->max_lanes * p->m : p->m;
+    task->scratch_bytes = task->pairs ? pm_product_pairs_bytes(task->kernels, rows, p->n, p->k)
+                          : p->small  ? 0
+                                      : pm_product_bytes(task->kernels, p->transpose_a, rows, p->n, p->k);
     return pm_ok();
-}
-
-static void pack_panel(const pm_task *task, const gemm *p, const float *b, size_t panel, float *packed)
-{
-    const size_t width = task->kernels->panel, first = panel * width;
-    const size_t columns = p->n - first < width ? p->n - first : width;
-    if (p->transpose_b) {
-        task->kernels->pack_panel(b + first * p->k, columns, p->k, p->k, packed);
-        return;
-    }
-    for (size_t k = 0; k < p->k; k++, packed += width) {
-        memcpy(packed, b + k * p->n + first, columns * sizeof *packed);
-        memset(packed + columns, 0, (width - columns) * sizeof *packed);
-    }
 }
 
 static void pack_gemm(const pm_task *task, const pm_call *call, float *packed)
 {
     const gemm *p = task->detail;
-    for (size_t panel = 0; panel < panel_count(task, p); panel++)
-        pack_panel(task, p, call->in[1], panel, packed + panel * p->k * task->kernels->panel);
+    const pm_kernels *kernels = task->kernels;
+    const float *b = call->in[1];
+    if (!p->transpose_b) {
+        kernels->pack_rows(b, p->k, p->n, p->n, packed, p->k * kernels->panel);
+        return;
+    }
+    for (size_t first = 0; first < p->n; first += kernels->panel)
+        kernels->pack_panel(b + first * p->k, least(p->n - first, kernels->panel), p->k, p->k,
+                            packed + first * p->k);
 }
 
 // Requests are often of few rows, where packing the weights dominates: prepared, they are packed already. One
 // kernel for any number of rows, so that a row's bits never depend on the batch.
-static void run_panels(const pm_task *task, const pm_call *call, size_t rows)
+static void run_packed(const pm_task *task, const pm_product *product, const float *packed)
 {
-    const gemm *p = task->detail;
-    const size_t width = task->kernels->panel, count = p->k * width;
-    float *scratch = call->scratch;
-    size_t *b_offsets = (size_t *)(void *)(scratch + count), *a_offsets = b_offsets + p->k;
-    for (size_t k = 0; k < p->k; k++)
-        b_offsets[k] = k * width;
-    for (size_t r = 0; r < rows; r++)
-        a_offsets[r] = r * p->k;
-    pm_panel product = {.rows = rows,
-                        .columns = p->n,
-                        .depth = p->k,
-                        .a = call->in[0],
-                        .a_offsets = a_offsets,
-                        .b = call->packed,
-                        .b_offsets = b_offsets,
-                        .b_stride = count,
-                        .c = call->out[0],
-                        .c_stride = p->n,
-                        .bias = p->ends_with_row ? call->in[2] : NULL,
-                        .relu = p->ends_with_relu};
-    if (call->packed) {
-        task->kernels->panel_product(&product);
-        return;
-    }
-    product.b = scratch;
-    for (size_t panel = 0, first = 0; first < p->n; panel++, first += width) {
-        product.columns = p->n - first < width ? p->n - first : width;
-        pack_panel(task, p, call->in[1], panel, scratch);
-        task->kernels->panel_product(&product);
-        product.c += width;
-        product.bias = product.bias ? product.bias + width : NULL;
-    }
-}
-
-// Packs columns of rows that lie side by side: they are read once, in their order.
-static void pack_rows(const float *b, size_t stride, size_t depth, size_t columns, size_t panel,
-                      float *packed)
-{
-    for (size_t k = 0; k < depth; k++, b += stride)
-        for (size_t first = 0; first < columns; first += panel)
-            memcpy(packed + first * depth + k * panel, b + first, least(columns - first, panel) * sizeof *b);
-}
-
-// rows of y, from A's columns. The depth is cut, so that what is turned stays in cache; that changes no sum's
-// order.
-static void run_turned(const pm_task *task, const gemm *p, const float *a, const float *b, size_t rows,
-                       float *y, unsigned char *scratch)
-{
-    const block most = block_of(task, p);
     const size_t panel = task->kernels->panel;
-    float *packed = (float *)(void *)scratch, *turned = packed + most.columns * most.depth;
-    size_t *b_offsets = (size_t *)(void *)(scratch + block_bytes(&most)), *a_offsets = b_offsets + most.depth;
-    for (size_t k = 0; k < most.depth; k++)
-        b_offsets[k] = k * panel;
-    for (size_t k = 0; k < p->k; k += most.depth) {
-        const size_t depth = least(p->k - k, most.depth);
-        for (size_t r = 0; r < most.rows; r++)
-            a_offsets[r] = r * depth;
-        for (size_t first = 0; first < p->n; first += most.columns) {
-            const size_t columns = least(p->n - first, most.columns);
-            pack_rows(b + k * p->n + first, p->n, depth, columns, panel, packed);
-            for (size_t row = 0; row < rows; row += most.rows) {
-                const size_t here = least(rows - row, most.rows);
-                task->kernels->transpose(a + k * p->m + row, depth, here, p->m, turned, depth);
-                task->kernels->panel_product(&(pm_panel){.rows = here,
-                                                         .columns = columns,
-                                                         .depth = depth,
-                                                         .a = turned,
-                                                         .a_offsets = a_offsets,
-                                                         .b = packed,
-                                                         .b_offsets = b_offsets,
-                                                         .b_stride = depth * panel,
-                                                         .c = y + row * p->n + first,
-                                                         .c_stride = p->n,
-                                                         .accumulate = k > 0});
-            }
-        }
-    }
+    task->kernels->panel_product(&(pm_panel){.rows = product->m,
+                                             .columns = product->n,
+                                             .depth = product->k,
+                                             .a = product->a,
+                                             .a_row = product->a_stride,
+                                             .b = packed,
+                                             .b_step = panel,
+                                             .b_stride = product->k * panel,
+                                             .c = product->c,
+                                             .c_stride = product->c_stride,
+                                             .bias = product->bias,
+                                             .relu = product->relu});
 }
 
 static void scale(float *y, size_t count, float factor)
@@ -308,20 +207,20 @@ static void run_gemm(const pm_task *task, const pm_call *call)
                                 .b_stride = p->transpose_b ? p->k : p->n,
                                 .c = y,
                                 .c_stride = p->n,
-                                .fixed_shape = !task->whole};
+                                .bias = p->ends_with_row ? call->in[2] : NULL,
+                                .relu = p->ends_with_relu};
     if (rows == 0 || p->n == 0)
         return;
     if (p->k == 0)
         memset(y, 0, rows * p->n * sizeof *y);
-    else if (p->panels)
-        run_panels(task, call, rows);
-    else if (p->turned)
-        run_turned(task, p, product.a, product.b, rows, y, call->scratch);
     else if (task->pairs)
-        pm_product_pairs(task->kernels, &product, p->ends_with_row ? call->in[2] : NULL, p->ends_with_relu,
-                         call->scratch);
+        pm_product_pairs(task->kernels, &product, call->scratch);
+    else if (call->packed)
+        run_packed(task, &product, call->packed);
+    else if (p->small)
+        pm_blas_run(&product);
     else
-        pm_product_run(&product);
+        pm_product_run(task->kernels, &product, call->scratch);
     scale(y, rows * p->n, p->alpha);
     if (p->c != ADDEND_NONE && !p->ends_with_row)
         add_addend(task, p, call->in[2], first, rows, y);

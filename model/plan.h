@@ -27,9 +27,9 @@ typedef struct pm_plan_options {
     pm_precision precision;
 } pm_plan_options;
 
-// "avx512+blis-skx": the kernels of this process in training of that precision; a job records it and refuses
-// a mix. "avx512bf16+blis-skx" of one in bf16 where the CPU has the instruction for it, which differs from
-// the others where sums are subnormal.
+// "avx512+blis-zen3.4": the kernels of this process in training of that precision; a job records it and
+// refuses a mix. "avx512bf16+blis-zen3.4" of one in bf16 where the CPU has the instruction for it, which
+// differs from the others where sums are subnormal.
 const char *pm_kernel_set(pm_precision precision);
 
 // A plan that needs more memory than the machine has is refused before anything is reserved: PM_NO_MEMORY

@@ -96,8 +96,7 @@ static void set_b(const pm_kernels *kernels, const pm_product *p, size_t first, 
     round_columns(kernels, p->b + first, columns, p->k, p->b_stride, v->packed, kernels->panel);
 }
 
-void pm_product_pairs(const pm_kernels *kernels, const pm_product *p, const float *bias, bool relu,
-                      void *scratch)
+void pm_product_pairs(const pm_kernels *kernels, const pm_product *p, void *scratch)
 {
     const size_t pairs = (p->k + 1) / 2, panel = kernels->panel;
     views v = {0};
@@ -120,8 +119,8 @@ void pm_product_pairs(const pm_kernels *kernels, const pm_product *p, const floa
                                                .c = p->c + first,
                                                .c_stride = p->c_stride,
                                                .accumulate = p->accumulate || i > 0,
-                                               .bias = last && bias ? bias + first : NULL,
-                                               .relu = last && relu});
+                                               .bias = last && p->bias ? p->bias + first : NULL,
+                                               .relu = last && p->relu});
         }
     }
 }

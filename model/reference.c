@@ -3,9 +3,6 @@
 #include <float.h>
 #include <math.h>
 #include <string.h>
-
-enum { PANEL = 32 };
-
 static void relu(const float *x, float *y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -457,59 +454,6 @@ static void average_pool_backward(const pm_window *w, const float *dy, float *dx
         average_one(w, o, NULL, NULL, dy, dx);
 }
 
-// What a product in pairs makes of one element, rounding as it does: subnormals count as zero.
-static float flushed(float x)
-{
-    return fpclassify(x) == FP_SUBNORMAL ? copysignf(0, x) : x;
-}
-
-static float bfloat(uint32_t half)
-{
-    const uint32_t bits = half << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static float add_pairs(const pm_panel *p, size_t r, size_t j, float sum)
-{
-    for (size_t k = 0; k < p->depth; k++) {
-        const uint16_t *a = (const uint16_t *)p->a + p->a_offsets[r] + p->a_steps[k];
-        const uint32_t b = ((const uint32_t *)p->b)[p->b_offsets[k] + j / PANEL * p->b_stride + j % PANEL];
-        sum = flushed(fmaf(bfloat(a[1]), bfloat(b >> 16), flushed(sum)));
-        sum = flushed(fmaf(bfloat(a[0]), bfloat(b & 0xffff), sum));
-    }
-    return sum;
-}
-
-static void panel_product(const pm_panel *p)
-{
-    const float *a = p->a, *b = p->b;
-    for (size_t r = 0; r < p->rows; r++)
-        for (size_t j = 0; j < p->columns; j++) {
-            double sum = p->accumulate ? (double)p->c[r * p->c_stride + j] : 0;
-            if (p->pairs)
-                sum = (double)add_pairs(p, r, j, (float)sum);
-            for (size_t k = 0; k < p->depth && !p->pairs; k++)
-                sum += (double)a[p->a_offsets[r] + (p->a_steps ? p->a_steps[k] : k)] *
-                       (double)b[p->b_offsets[k] + j / PANEL * p->b_stride + j % PANEL];
-            sum += p->bias ? (double)p->bias[j] : 0;
-            p->c[r * p->c_stride + j] = p->relu && sum < 0 ? 0 : (float)sum;
-        }
-}
-
-static void transpose(const float *x, size_t rows, size_t columns, size_t x_stride, float *y, size_t y_stride)
-{
-    for (size_t i = 0; i < rows * columns; i++)
-        y[i % columns * y_stride + i / columns] = x[i / columns * x_stride + i % columns];
-}
-
-static void pack_panel(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel)
-{
-    for (size_t i = 0; i < depth * PANEL; i++)
-        panel[i] = i % PANEL < rows ? x[i % PANEL * x_stride + i / PANEL] : 0;
-}
-
 static uint16_t bfloat_of(float x)
 {
     uint32_t bits, half;
@@ -577,10 +521,13 @@ const pm_kernels *pm_reference_kernels(void)
                                      .max_pool_backward = max_pool_backward,
                                      .average_pool = average_pool,
                                      .average_pool_backward = average_pool_backward,
-                                     .panel = PANEL,
-                                     .panel_product = panel_product,
-                                     .transpose = transpose,
-                                     .pack_panel = pack_panel,
+                                     .panel = PM_REFERENCE_PANEL,
+                                     .panel_product = pm_reference_panel_product,
+                                     .transpose = pm_reference_transpose,
+                                     .line = 1,
+                                     .pack_lines = pm_reference_pack_lines,
+                                     .pack_rows = pm_reference_pack_rows,
+                                     .pack_panel = pm_reference_pack_panel,
                                      .round = round_,
                                      .round_pairs = round_pairs};
     return &table;

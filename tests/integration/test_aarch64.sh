@@ -18,10 +18,10 @@ for kernel in block element image norm pairs panel pool probe row tiles; do
     compile -O3 -ffp-contract=$contract -DPM_VARIANT=plain -c "$SOURCE/model/kernel_$kernel.c" -o $kernel.o
     objects+=($kernel.o)
 done
-# The one thing of BLIS's that a convolution may need is its plain twin here.
-compile -Dpm_product_run=pm_reference_product -c "$SOURCE/model/conv_unrolled.c" -o conv_unrolled.o
-for test in kernels kernel_tiles conv_channels; do
-    compile "$SOURCE/tests/unit/test_$test.c" "$SOURCE/tests/tsan/main.c" "$SOURCE"/model/{kernels,reference,reference_products,conv_channels,conv_direct,conv_tiles}.c \
-        "$SOURCE"/core/{rng,status}.c conv_unrolled.o "${objects[@]}" -lpthread -lm -o test_$test
+# The one thing of BLIS's that a product may need is its plain twin here.
+compile -Dpm_blas_run=pm_reference_product -c "$SOURCE/model/product.c" -o product.o
+for test in kernels kernel_tiles conv_channels product; do
+    compile "$SOURCE/tests/unit/test_$test.c" "$SOURCE/tests/tsan/main.c" "$SOURCE"/model/{kernels,reference,reference_products,conv_channels,conv_direct,conv_tiles,conv_unrolled}.c \
+        "$SOURCE"/core/{rng,status}.c product.o "${objects[@]}" -lpthread -lm -o test_$test
     timeout -k 5 300 qemu-aarch64 -L /usr/aarch64-linux-gnu ./test_$test >out 2>&1 || { tail -n 20 out; fail "$test"; }
 done

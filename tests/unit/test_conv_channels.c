@@ -60,8 +60,8 @@ Test(conv_channels, every_way_gives_what_the_loops_give)
                           pm_conv_channels_bytes(k, &e.w, NULL, false), false);
             check_forward(k, &e, "packed", pm_conv_channels, pm_conv_channels_bytes(k, &e.w, NULL, false),
                           true);
-            check_forward(k, &e, "unrolled", pm_conv_unrolled, pm_conv_unrolled_bytes(&e.w), false);
-            check_input(k, &e, "input, unrolled", pm_conv_unrolled_input, pm_conv_unrolled_bytes(&e.w));
+            check_forward(k, &e, "unrolled", pm_conv_unrolled, pm_conv_unrolled_bytes(k, &e.w), false);
+            check_input(k, &e, "input, unrolled", pm_conv_unrolled_input, pm_conv_unrolled_bytes(k, &e.w));
             if (!pm_conv_is_direct(&e.w))
                 continue;
             check_forward(k, &e, "by pixels", pm_conv_direct, pm_conv_direct_bytes(k, &e.w), false);

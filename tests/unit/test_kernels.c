@@ -293,6 +293,42 @@ Test(kernels, panel_products_agree_with_their_twin)
     }
 }
 
+// The same numbers for the kernel and its twin, whose lines and panels are others.
+Test(kernels, even_panel_products_agree_with_their_twin)
+{
+    static float lines[2][MAX], panels[2][MAX];
+    EACH_TABLE(fast)
+    {
+        const pm_kernels *tables[] = {fast, plain};
+        for (size_t rows = 1; rows <= 20; rows++)
+            for (size_t columns = 1; columns <= 3 * fast->panel; columns += 5)
+                for (size_t kind = 0; kind < 4; kind++) {
+                    const size_t depth = 9, lines_apart = 200, panels_apart = 320;
+                    fill(x, MAX, 11, 1);
+                    fill(y, MAX, 12, 1);
+                    fill(got, MAX, 14, 1);
+                    memcpy(wanted, got, sizeof got);
+                    for (size_t t = 0; t < 2; t++) {
+                        tables[t]->pack_lines(x, rows, depth, 23, lines[t], lines_apart);
+                        tables[t]->pack_rows(y, depth, columns, 101, panels[t], panels_apart);
+                        tables[t]->panel_product(&(pm_panel){.rows = rows,
+                                                             .columns = columns,
+                                                             .depth = depth,
+                                                             .a = kind & 1 ? lines[t] : x,
+                                                             .packed = kind & 1,
+                                                             .a_row = kind & 1 ? lines_apart : depth,
+                                                             .b = panels[t],
+                                                             .b_step = tables[t]->panel,
+                                                             .b_stride = panels_apart,
+                                                             .c = t ? wanted : got,
+                                                             .c_stride = columns + 2,
+                                                             .accumulate = kind & 2});
+                    }
+                    expect_near(fast, "even panel product", got, wanted, MAX, 1e-6);
+                }
+    }
+}
+
 Test(kernels, a_panel_product_rectifies_as_the_rectifier_does)
 {
     const size_t none[] = {0};

@@ -49,7 +49,7 @@ static float element(const pm_product *p, size_t i, size_t j)
     return sum;
 }
 
-typedef void (*check)(const pm_kernels *kernels, const pm_product *p, const float *bias, bool relu);
+typedef void (*check)(const pm_kernels *kernels, const pm_product *p);
 
 // Each shape in each of the ways to transpose, with every kernel set.
 static void for_all(check look)
@@ -74,10 +74,12 @@ static void for_all(check look)
                                       .b = b,
                                       .b_stride = way & 2 ? s.k : s.n,
                                       .c = c,
-                                      .c_stride = s.n};
+                                      .c_stride = s.n,
+                                      .bias = way == 3 ? bias : NULL,
+                                      .relu = way == 3};
                 memset(scratch, 0xff, bytes);
-                pm_product_pairs(tables[t], &p, way == 3 ? bias : NULL, way == 3, scratch);
-                look(tables[t], &p, way == 3 ? bias : NULL, way == 3);
+                pm_product_pairs(tables[t], &p, scratch);
+                look(tables[t], &p);
                 free(a);
                 free(b);
                 free(bias);
@@ -86,12 +88,12 @@ static void for_all(check look)
             }
 }
 
-static void is_twin(const pm_kernels *kernels, const pm_product *p, const float *bias, bool relu)
+static void is_twin(const pm_kernels *kernels, const pm_product *p)
 {
     for (size_t i = 0; i < p->m; i++)
         for (size_t j = 0; j < p->n; j++) {
-            float wanted = element(p, i, j) + (bias ? bias[j] : 0);
-            wanted = relu && wanted < 0 ? 0 : wanted;
+            float wanted = element(p, i, j) + (p->bias ? p->bias[j] : 0);
+            wanted = p->relu && wanted < 0 ? 0 : wanted;
             cr_assert_eq(p->c[i * p->n + j], wanted, "%s (%zu, %zu, %zu) at %zu, %zu: %a, wanted %a",
                          kernels->name, p->m, p->n, p->k, i, j, (double)p->c[i * p->n + j], (double)wanted);
         }
@@ -102,18 +104,18 @@ Test(product_pairs, the_bits_are_those_of_the_scalar_twin)
     for_all(is_twin);
 }
 
-static void is_near(const pm_kernels *kernels, const pm_product *p, const float *bias, bool relu)
+static void is_near(const pm_kernels *kernels, const pm_product *p)
 {
     for (size_t i = 0; i < p->m; i++)
         for (size_t j = 0; j < p->n; j++) {
-            double wanted = bias ? (double)bias[j] : 0, size = fabs(wanted);
+            double wanted = p->bias ? (double)p->bias[j] : 0, size = fabs(wanted);
             for (size_t k = 0; k < p->k; k++) {
                 const double a = (double)(p->transpose_a ? p->a[k * p->m + i] : p->a[i * p->k + k]),
                              b = (double)(p->transpose_b ? p->b[j * p->k + k] : p->b[k * p->n + j]);
                 wanted += a * b;
                 size += fabs(a * b);
             }
-            wanted = relu && wanted < 0 ? 0 : wanted;
+            wanted = p->relu && wanted < 0 ? 0 : wanted;
             // Each operand is off by at most 2^-8 of itself; the sum by much less.
             cr_assert(fabs((double)p->c[i * p->n + j] - wanted) <= size * 2.02 / 256, "%s", kernels->name);
         }
@@ -140,11 +142,11 @@ Test(product_pairs, a_row_has_the_same_bits_alone_and_among_others)
                     .b_stride = K,
                     .c = c,
                     .c_stride = N};
-    pm_product_pairs(kernels, &p, NULL, false, scratch);
+    pm_product_pairs(kernels, &p, scratch);
     p.m = 1;
     p.c = one;
     for (size_t r = 0; r < M; r++, p.a += K) {
-        pm_product_pairs(kernels, &p, NULL, false, scratch);
+        pm_product_pairs(kernels, &p, scratch);
         cr_assert(memcmp(one, c + r * N, sizeof one) == 0);
     }
     free(a);

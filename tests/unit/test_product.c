@@ -1,0 +1,152 @@
+#include "model/product.h"
+
+#include "core/arena.h"
+#include "model/reference.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Each of a block's limits is passed by one of them: rows, depth, columns, whole panels with short rows and
+// with long ones.
+typedef struct shape {
+    size_t m, n, k;
+} shape;
+
+static const shape SHAPES[] = {{1, 1, 1},     {3, 5, 7},     {8, 32, 16},    {7, 64, 100},
+                               {20, 48, 33},  {130, 40, 65}, {300, 33, 9},   {40, 64, 300},
+                               {5, 70, 1030}, {9, 1100, 4},  {150, 320, 70}, {17, 256, 40}};
+
+static float *numbers(size_t count, uint32_t seed)
+{
+    float *x = malloc(count * sizeof *x);
+    uint32_t state = seed;
+    for (size_t i = 0; i < count; i++) {
+        state = state * 1664525u + 1013904223u;
+        x[i] = (float)(state >> 8) / (float)(1u << 23) - 1.0f;
+    }
+    return x;
+}
+
+// A product with operands and scratch of its own.
+typedef struct trial {
+    float *a, *b, *c, *bias;
+    void *scratch;
+    pm_product product;
+} trial;
+
+static trial make(const pm_kernels *kernels, shape s, unsigned kind)
+{
+    const size_t beside = 3; // floats between rows
+    trial t = {.a = numbers((s.m + beside) * (s.k + beside), 1),
+               .b = numbers((s.n + beside) * (s.k + beside), 2),
+               .c = numbers(s.m * (s.n + beside), 3),
+               .bias = numbers(s.n, 4)};
+    t.product = (pm_product){.transpose_a = kind & 1,
+                             .transpose_b = kind & 2,
+                             .m = s.m,
+                             .n = s.n,
+                             .k = s.k,
+                             .a = t.a,
+                             .a_stride = (kind & 1 ? s.m : s.k) + beside,
+                             .b = t.b,
+                             .b_stride = kind & 2 ? s.k + beside : s.n,
+                             .c = t.c,
+                             .c_stride = s.n + beside,
+                             .accumulate = kind & 4,
+                             .bias = kind & 8 ? t.bias : NULL,
+                             .relu = kind & 8};
+    t.scratch = aligned_alloc(PM_ALIGN, pm_align(pm_product_bytes(kernels, kind & 1, s.m, s.n, s.k)));
+    return t;
+}
+
+static void drop(trial *t)
+{
+    free(t->a);
+    free(t->b);
+    free(t->c);
+    free(t->bias);
+    free(t->scratch);
+}
+
+static void agrees(const pm_kernels *kernels, shape s, unsigned kind)
+{
+    trial t = make(kernels, s, kind);
+    const size_t count = s.m * t.product.c_stride;
+    float *wanted = malloc(count * sizeof *wanted);
+    memcpy(wanted, t.c, count * sizeof *wanted);
+    pm_product twin = t.product;
+    twin.c = wanted;
+    pm_reference_product(&twin);
+    pm_product_run(kernels, &t.product, t.scratch);
+    for (size_t e = 0; e < count; e++)
+        cr_assert(fabsf(t.c[e] - wanted[e]) < 1e-4f, "%s: %zu x %zu x %zu kind %u at %zu: %g, wanted %g",
+                  kernels->name, s.m, s.n, s.k, kind, e, (double)t.c[e], (double)wanted[e]);
+    free(wanted);
+    drop(&t);
+}
+
+Test(product, agrees_with_its_twin)
+{
+    const pm_kernels *tables[PM_KERNEL_TABLES];
+    const size_t count = pm_kernels_all(tables);
+    for (size_t i = 0; i < count * sizeof SHAPES / sizeof *SHAPES; i++)
+        for (unsigned kind = 0; kind < 16; kind++)
+            agrees(tables[i % count], SHAPES[i / count], kind);
+}
+
+// Rows first to first + count of the product, made alone, have the bits that they have in it.
+static void has_the_same_bits(const pm_kernels *kernels, const trial *t, size_t first, size_t count)
+{
+    const pm_product *whole = &t->product;
+    float *c = malloc(count * whole->c_stride * sizeof *c);
+    pm_product part = *whole;
+    part.m = count;
+    part.a += whole->transpose_a ? first : first * whole->a_stride;
+    part.c = c;
+    pm_product_run(kernels, &part, t->scratch);
+    for (size_t r = 0; r < count; r++)
+        cr_assert(
+            memcmp(c + r * whole->c_stride, t->c + (first + r) * whole->c_stride, whole->n * sizeof *c) == 0,
+            "%s: row %zu of %zu from %zu", kernels->name, r, count, first);
+    free(c);
+}
+
+Test(product, a_row_has_the_same_bits_among_any_others)
+{
+    const pm_kernels *tables[PM_KERNEL_TABLES];
+    const size_t count = pm_kernels_all(tables);
+    const shape shapes[] = {{270, 64, 70}, {140, 37, 1100}, {140, 300, 20}};
+    for (size_t i = 0; i < count * 3; i++)
+        for (unsigned kind = 0; kind < 4; kind++) {
+            const shape s = shapes[i / count];
+            trial t = make(tables[i % count], s, kind);
+            pm_product_run(tables[i % count], &t.product, t.scratch);
+            for (size_t rows = 1; rows <= s.m; rows = 2 * rows + 1)
+                has_the_same_bits(tables[i % count], &t, (s.m - rows) / 2, rows);
+            drop(&t);
+        }
+}
+
+Test(product, of_a_fixed_shape_is_made_on_both_sides_of_the_limit_of_small_ones)
+{
+    const pm_kernels *kernels = pm_kernels_get();
+    const shape shapes[] = {{7, 512, 512}, {100, 100, 100}, {102, 102, 102}};
+    for (size_t i = 0; i < 3; i++) {
+        const shape s = shapes[i];
+        cr_assert_eq(pm_product_is_small(s.m, s.n, s.k), i < 2);
+        cr_assert_eq(pm_product_fixed_bytes(kernels, false, s.m, s.n, s.k) == 0, i < 2);
+        trial t = make(kernels, s, 0);
+        float *wanted = malloc(s.m * t.product.c_stride * sizeof *wanted);
+        pm_product twin = t.product;
+        twin.c = wanted;
+        pm_reference_product(&twin);
+        pm_product_run_fixed(kernels, &t.product, t.scratch);
+        for (size_t r = 0; r < s.m; r++)
+            for (size_t j = 0; j < s.n; j++)
+                cr_assert(fabsf(t.c[r * twin.c_stride + j] - wanted[r * twin.c_stride + j]) < 1e-4f);
+        free(wanted);
+        drop(&t);
+    }
+}
