@@ -15,6 +15,7 @@
     void pm_kernel_fill_tiles_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_panel_##variant(pm_kernels *table);                                                  \
     void pm_kernel_fill_pairs_##variant(pm_kernels *table);                                                  \
+    void pm_kernel_fill_update_##variant(pm_kernels *table);                                                 \
     void pm_kernel_fill_probe_##variant(pm_kernels *table)
 
 // Appends the variant's table.
@@ -31,6 +32,7 @@
         pm_kernel_fill_tiles_##variant(table);                                                               \
         pm_kernel_fill_panel_##variant(table);                                                               \
         pm_kernel_fill_pairs_##variant(table);                                                               \
+        pm_kernel_fill_update_##variant(table);                                                              \
         pm_kernel_fill_probe_##variant(table);                                                               \
     } while (0)
 

@@ -112,6 +112,29 @@ typedef struct pm_norm {
     bool relu;                    // NaN stays NaN
 } pm_norm;
 
+enum { PM_MOMENTS_MAX = 2 };
+
+// The arrays of an update of parameters, each of count floats, none overlapping another. Moments are changed
+// in place.
+typedef struct pm_update {
+    size_t count;
+    bool decays; // weight decay is for it
+    const float *gradient;
+    const float *from;
+    float *to;
+    float *moments[PM_MOMENTS_MAX];
+} pm_update;
+
+// What is the same for all elements of a step.
+typedef struct pm_update_rule {
+    float rate;  // over the bias of the first moment, of Adam
+    float decay; // added to the gradient
+    float momentum, epsilon;
+    float beta1, rest1, beta2, rest2; // of Adam, as below; rest = 1 - beta
+    float root;                       // square root of the bias of the second moment
+    float scale;                      // of the old value: 1, or 1 - rate * weight_decay
+} pm_update_rule;
+
 // Lanes of running sums in a reduction over contiguous elements: element i goes to sum i % PM_SUMS, and the
 // sums are added pairwise at the end.
 enum { PM_SUMS = 16 };
@@ -218,6 +241,13 @@ typedef struct pm_kernels {
     void (*round)(const float *x, uint16_t *y, size_t n);
     // y[i]: the pair of first[i] and second[i]; of 0 where second is NULL.
     void (*round_pairs)(const float *first, const float *second, uint32_t *y, size_t n);
+
+    // Update rules, as ps/optimizer.h has them, one operation after another: the same bits in every table.
+    void (*sgd)(const pm_update_rule *rule, const pm_update *update);
+    void (*momentum)(const pm_update_rule *rule, const pm_update *update);
+    void (*adagrad)(const pm_update_rule *rule, const pm_update *update);
+    void (*adam)(const pm_update_rule *rule, const pm_update *update);
+    void (*sum)(const float *x, const float *y, float *to, size_t n); // to = x + y; none overlaps another
 
     // What benchmarks measure against. Runs rounds of independent chains of multiply-adds from the given
     // factor and addend, and returns how many floating-point operations they were; reads n elements. Both add

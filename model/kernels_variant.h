@@ -35,4 +35,5 @@ void PM_KERNEL(fill_pool)(pm_kernels *table);
 void PM_KERNEL(fill_tiles)(pm_kernels *table);
 void PM_KERNEL(fill_panel)(pm_kernels *table);
 void PM_KERNEL(fill_pairs)(pm_kernels *table);
+void PM_KERNEL(fill_update)(pm_kernels *table);
 void PM_KERNEL(fill_probe)(pm_kernels *table);

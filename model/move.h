@@ -4,6 +4,19 @@
 // reverse, which adds up.
 #include "model/compose.h"
 
+#include <string.h>
+
+// Copies a row of a table or a part of it: those of embeddings are so short that a call would cost more.
+static inline void pm_copy_row(void *to, const void *from, size_t bytes)
+{
+    enum { PIECE = 64, SHORT = 4 * PIECE };
+    if (bytes % PIECE || bytes > SHORT)
+        memcpy(to, from, bytes);
+    else
+        for (size_t at = 0; at < bytes; at += PIECE)
+            memcpy((char *)to + at, (const char *)from + at, PIECE);
+}
+
 enum { PM_MOVE_FILL = -1 }; // an offset: no element but the fill
 
 // One axis of the output: element i is offsets[i], or start + i * step where offsets is NULL. Offsets are in

@@ -362,18 +362,34 @@ static uint32_t concat_axis(const pm_node *node, uint32_t rank)
     return (uint32_t)(axis < 0 ? axis + rank : axis);
 }
 
-static void run_concat(const pm_task *task, const pm_call *call)
+// Bytes of each input side by side in y.
+typedef struct concat {
+    size_t outer, *bytes; // (inputs)
+} concat;
+
+static pm_status plan_concat(pm_task *task)
 {
     const pm_tensor *y = task->out[0];
     const uint32_t axis = concat_axis(task->node, y->rank);
-    const size_t outer = pm_extent(y, 0, axis), size = pm_type_size(y->type);
+    concat *p = pm_region_alloc(task->region, sizeof *p);
+    if (p)
+        *p = (concat){.outer = pm_extent(y, 0, axis),
+                      .bytes = pm_region_alloc(task->region, task->node->input_count * sizeof *p->bytes)};
+    if (!p || !p->bytes)
+        return pm_fail(PM_NO_MEMORY, "a task");
+    for (uint32_t i = 0; i < task->node->input_count; i++)
+        p->bytes[i] = pm_extent(task->in[i], axis, y->rank) * pm_type_size(y->type);
+    task->detail = p;
+    return pm_ok();
+}
+
+static void run_concat(const pm_task *task, const pm_call *call)
+{
+    const concat *p = task->detail;
     char *to = call->out[0];
-    for (size_t o = 0; o < outer; o++)
-        for (uint32_t i = 0; i < task->node->input_count; i++) {
-            const size_t bytes = pm_extent(task->in[i], axis, y->rank) * size;
-            memcpy(to, (const char *)call->in[i] + o * bytes, bytes);
-            to += bytes;
-        }
+    for (size_t o = 0; o < p->outer; o++)
+        for (uint32_t i = 0; i < task->node->input_count; to += p->bytes[i++])
+            pm_copy_row(to, (const char *)call->in[i] + o * p->bytes[i], p->bytes[i]);
 }
 
 static pm_status gradient_concat(pm_gradient *g, const pm_node *node)
@@ -399,7 +415,7 @@ static pm_status gradient_concat(pm_gradient *g, const pm_node *node)
     {                                                                                                        \
         .domain = "", .name = "Concat", .since = first, .until = last, .min_inputs = 1,                      \
         .max_inputs = PM_MAX_NODE_VALUES, .max_outputs = 1, .attributes = AXIS, .infer = infer_concat,       \
-        .gradient = gradient_concat, .run = run_concat                                                       \
+        .gradient = gradient_concat, .plan = plan_concat, .run = run_concat                                  \
     }
 
 const pm_operator PM_FAMILY_MOVE[] = {

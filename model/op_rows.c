@@ -5,6 +5,7 @@
 // that read the row, then along the tree over the lanes, left + right, where lanes that do not read the row
 // add nothing.
 #include "model/compose.h"
+#include "model/move.h"
 #include "model/task.h"
 
 #include <string.h>
@@ -136,7 +137,7 @@ static void run_gather_rows(const pm_task *task, const pm_call *call)
         if (places[i] < 0)
             memset(to, 0, width * sizeof *to);
         else
-            memcpy(to, rows + (size_t)places[i] * width, width * sizeof *to);
+            pm_copy_row(to, rows + (size_t)places[i] * width, width * sizeof *to);
 }
 
 static pm_status gradient_gather_rows(pm_gradient *g, const pm_node *node)
@@ -180,9 +181,16 @@ typedef struct row_sum {
     uint32_t top;
 } row_sum;
 
-static void join(const pm_task *task, row_sum *r, size_t width)
+// A row is too short for a kernel's call.
+static void add(float *sum, const float *x, size_t width)
 {
-    task->kernels->add(r->sums[r->top - 2], r->sums[r->top - 1], width);
+    for (size_t j = 0; j < width; j++)
+        sum[j] += x[j];
+}
+
+static void join(row_sum *r, size_t width)
+{
+    add(r->sums[r->top - 2], r->sums[r->top - 1], width);
     r->top--;
 }
 
@@ -196,14 +204,14 @@ static void sum_row(const pm_task *task, const float *dy, const int32_t *reads, 
         if (r->top == 0 || lane != r->lanes[r->top - 1]) {
             while (r->top > 1 &&
                    meeting(r->lanes[r->top - 2], r->lanes[r->top - 1]) < meeting(r->lanes[r->top - 1], lane))
-                join(task, r, width);
+                join(r, width);
             r->lanes[r->top] = lane;
             memset(r->sums[r->top++], 0, width * sizeof(float));
         }
-        task->kernels->add(r->sums[r->top - 1], dy + (size_t)reads[i] * width, width);
+        add(r->sums[r->top - 1], dy + (size_t)reads[i] * width, width);
     }
     while (r->top > 1)
-        join(task, r, width);
+        join(r, width);
 }
 
 static void run_rows_sum(const pm_task *task, const pm_call *call)

@@ -528,6 +528,11 @@ const pm_kernels *pm_reference_kernels(void)
                                      .pack_lines = pm_reference_pack_lines,
                                      .pack_rows = pm_reference_pack_rows,
                                      .pack_panel = pm_reference_pack_panel,
+                                     .sgd = pm_reference_sgd,
+                                     .momentum = pm_reference_momentum,
+                                     .adagrad = pm_reference_adagrad,
+                                     .adam = pm_reference_adam,
+                                     .sum = pm_reference_sum,
                                      .round = round_,
                                      .round_pairs = round_pairs};
     return &table;

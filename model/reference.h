@@ -20,3 +20,10 @@ void pm_reference_pack_rows(const float *x, size_t depth, size_t columns, size_t
 void pm_reference_pack_panel(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel);
 void pm_reference_tiles_in(const pm_tiles *t, const float *image, float *tiles);
 void pm_reference_tiles_out(const pm_tiles *t, const float *tiles, const float *bias, float *image);
+
+// Of update rules (reference_updates.c), in the table, too.
+void pm_reference_sgd(const pm_update_rule *rule, const pm_update *update);
+void pm_reference_momentum(const pm_update_rule *rule, const pm_update *update);
+void pm_reference_adagrad(const pm_update_rule *rule, const pm_update *update);
+void pm_reference_adam(const pm_update_rule *rule, const pm_update *update);
+void pm_reference_sum(const float *x, const float *y, float *to, size_t n);

@@ -2,12 +2,7 @@
 // The update rules. Elementwise in float, in one fixed order of operations, with the step's constants
 // computed once in double: the same bits on every machine and for every cut of a table into slices.
 #include "core/job.h"
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-enum { PM_MOMENTS_MAX = 2 };
+#include "model/kernels.h"
 
 // How many arrays of moments a slice has: 0 for sgd, 1 for momentum and adagrad, 2 for adam and adamw.
 uint32_t pm_optimizer_moments(pm_optimizer_kind kind);
@@ -19,16 +14,6 @@ float pm_optimizer_moment_start(const pm_job_optimizer *optimizer);
 // warmup_steps - 1, then constant, or half a cosine down to the least at the end (Loshchilov and Hutter,
 // "SGDR", 2017, without restarts).
 double pm_optimizer_rate(const pm_job_optimizer *optimizer, uint64_t step, uint64_t total);
-
-// One slice's arrays, each of count floats, none overlapping another. Moments are changed in place.
-typedef struct pm_update {
-    size_t count;
-    bool decays; // weight_decay is for it
-    const float *gradient;
-    const float *from;
-    float *to;
-    float *moments[PM_MOMENTS_MAX];
-} pm_update;
 
 // The rows of a sparse table that a step touches.
 typedef struct pm_rows {

@@ -20,12 +20,6 @@ static void drop_node(shard_slice *slice, uint32_t node)
     pm_lane_set_drop(&slice->ours, node);
 }
 
-static void add(float *out, const float *left, const float *right, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        out[i] = left[i] + right[i];
-}
-
 // Replaces two siblings by their parent. What came in a frame may be the sender's own memory and is never
 // written.
 static bool combine(pm_shard *shard, shard_slice *slice, uint32_t parent)
@@ -48,7 +42,8 @@ static bool combine(pm_shard *shard, shard_slice *slice, uint32_t parent)
         sum = pm_pool_take(shard->pool, slice->place->count * sizeof(float));
     if (!sum)
         return false;
-    add(sum->data, slice->nodes[left]->data, slice->nodes[right]->data, slice->place->count);
+    pm_kernels_get()->sum(slice->nodes[left]->data, slice->nodes[right]->data, sum->data,
+                          slice->place->count);
     drop_node(slice, left);
     drop_node(slice, right);
     slice->nodes[parent] = sum;
@@ -136,7 +131,7 @@ static void apply_halves(const pm_shard *shard, const shard_slice *slice, const 
                            .to = u->to + first};
         for (uint32_t i = 0; i < slice->moment_count; i++)
             piece.moments[i] = u->moments[i] + first;
-        add(sum, left + first, right + first, piece.count);
+        pm_kernels_get()->sum(left + first, right + first, sum, piece.count);
         apply(shard, slice, &piece);
     }
 }

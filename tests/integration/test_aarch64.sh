@@ -12,7 +12,7 @@ for room in core model; do ln -s "$SOURCE/$room" include/$room; done
 flags=(-std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Wno-format-truncation -ffp-contract=off -Iinclude -I"$SOURCE" -I"$SOURCE/tests/tsan")
 compile() { aarch64-linux-gnu-gcc "${flags[@]}" "$@"; }
 objects=()
-for kernel in block element image norm pairs panel pool probe row tiles; do
+for kernel in block element image norm pairs panel pool probe row tiles update; do
     contract=off
     case $kernel in panel | probe) contract=fast ;; esac
     compile -O3 -ffp-contract=$contract -DPM_VARIANT=plain -c "$SOURCE/model/kernel_$kernel.c" -o $kernel.o
@@ -20,8 +20,8 @@ for kernel in block element image norm pairs panel pool probe row tiles; do
 done
 # The one thing of BLIS's that a product may need is its plain twin here.
 compile -Dpm_blas_run=pm_reference_product -c "$SOURCE/model/product.c" -o product.o
-for test in kernels kernel_tiles conv_channels product; do
-    compile "$SOURCE/tests/unit/test_$test.c" "$SOURCE/tests/tsan/main.c" "$SOURCE"/model/{kernels,reference,reference_products,conv_channels,conv_direct,conv_tiles,conv_unrolled}.c \
+for test in kernels kernel_tiles kernel_update conv_channels product; do
+    compile "$SOURCE/tests/unit/test_$test.c" "$SOURCE/tests/tsan/main.c" "$SOURCE"/model/{kernels,reference,reference_products,reference_updates,conv_channels,conv_direct,conv_tiles,conv_unrolled}.c \
         "$SOURCE"/core/{rng,status}.c product.o "${objects[@]}" -lpthread -lm -o test_$test
     timeout -k 5 300 qemu-aarch64 -L /usr/aarch64-linux-gnu ./test_$test >out 2>&1 || { tail -n 20 out; fail "$test"; }
 done
