@@ -22,7 +22,7 @@ enum {
     VOCABULARY = 100000,
     WIDTH = 16,
     FEATURES = NUMBERS + TABLES,
-    AHEAD = 8
+    AHEAD = 20
 };
 
 #define SKEW 1.05 // Zipf's: the k-th row is asked for as often as k to the power of -SKEW

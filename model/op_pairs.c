@@ -8,14 +8,19 @@
 
 static const pm_attribute_spec NONE[] = {{0}};
 
+typedef struct run {
+    uint32_t place, count;
+} run;
+
 typedef struct pairs {
-    size_t count, width;      // of a row's vectors
-    size_t wide;              // count as whole panels
-    bool in_place;            // the vectors are panels where they lie
-    bool once;                // no place is there or back twice
-    size_t pairs;             // of a row
-    uint32_t *there, *back;   // (pairs): places of i * j and of j * i among the products (count, wide)
-    size_t *rows, *lines;     // where the left factor's rows begin, (count), and the right factor's lines
+    size_t count, width;    // of a row's vectors
+    size_t wide;            // count as whole panels
+    bool in_place;          // the vectors are panels where they lie
+    bool once;              // no place is there or back twice
+    size_t pairs;           // of a row
+    uint32_t *there, *back; // (pairs): places of i * j and of j * i among the products (count, wide)
+    run *runs;              // (run_count): of the places there that follow each other
+    size_t run_count;
     size_t products, vectors; // floats of scratch: products, then vectors or panels
 } pairs;
 
@@ -37,6 +42,17 @@ static size_t whole_panels(const pm_task *task, size_t columns)
     return (columns + task->kernels->panel - 1) / task->kernels->panel * task->kernels->panel;
 }
 
+static void find_runs(pairs *p)
+{
+    for (size_t k = 0; k < p->pairs; k++) {
+        run *last = &p->runs[p->run_count - (k > 0)];
+        if (k > 0 && p->there[k] == last->place + last->count)
+            last->count++;
+        else
+            p->runs[p->run_count++] = (run){p->there[k], 1};
+    }
+}
+
 static pm_status plan_pairs(pm_task *task)
 {
     const pm_tensor *x = task->in[0], *places = task->in[1];
@@ -46,13 +62,11 @@ static pm_status plan_pairs(pm_task *task)
     *p = (pairs){.count = (size_t)x->shape[1], .width = (size_t)x->shape[2], .pairs = places->count};
     p->wide = whole_panels(task, p->count);
     p->in_place = p->width % (task->kernels->panel / 2) == 0;
-    const size_t lines = p->count > p->width ? p->count : p->width;
     p->there = pm_region_alloc(task->region, p->pairs * sizeof *p->there);
     p->back = pm_region_alloc(task->region, p->pairs * sizeof *p->back);
-    p->rows = pm_region_alloc(task->region, p->count * sizeof *p->rows);
-    p->lines = pm_region_alloc(task->region, lines * sizeof *p->lines);
+    p->runs = pm_region_alloc(task->region, p->pairs * sizeof *p->runs);
     bool *taken = pm_region_alloc(task->region, p->count * p->wide * sizeof *taken);
-    if (!p->there || !p->back || !p->rows || !p->lines || !taken)
+    if (!p->there || !p->back || !p->runs || !taken)
         return pm_fail(PM_NO_MEMORY, "a task");
     p->once = true;
     for (size_t k = 0; k < p->pairs; k++) {
@@ -64,11 +78,8 @@ static pm_status plan_pairs(pm_task *task)
         p->once = p->once && i != j && !taken[p->there[k]];
         taken[p->there[k]] = taken[p->back[k]] = true;
     }
+    find_runs(p);
     const bool back = task->node->input_count > 2;
-    for (size_t i = 0; i < lines; i++)
-        p->lines[i] = i * (back && p->in_place ? p->width : task->kernels->panel);
-    for (size_t i = 0; i < p->count; i++)
-        p->rows[i] = i * (back ? p->wide : p->width);
     p->products = p->count * p->wide;
     p->vectors = back ? p->count * whole_panels(task, p->width) : p->width * p->wide;
     task->detail = p;
@@ -96,13 +107,32 @@ static void multiply(const pm_task *task, const pairs *p, const float *x, const 
         task->kernels->panel_product(&(pm_panel){.rows = p->count - first < half ? p->count - first : half,
                                                  .columns = first + half,
                                                  .depth = p->width,
-                                                 .a = x,
-                                                 .a_offsets = p->rows + first,
+                                                 .a = x + first * p->width,
+                                                 .a_row = p->width,
                                                  .b = panels,
-                                                 .b_offsets = p->lines,
+                                                 .b_step = task->kernels->panel,
                                                  .b_stride = p->width * task->kernels->panel,
                                                  .c = products + first * p->wide,
                                                  .c_stride = p->wide});
+}
+
+// Copies count floats in pieces, of which the last may overlap the one before: a call would cost more.
+static inline void copy_run(float *to, const float *from, size_t count)
+{
+    enum { PIECE = 4 };
+    for (size_t i = 0; i + PIECE <= count; i += PIECE)
+        memcpy(to + i, from + i, PIECE * sizeof *to);
+    if (count >= PIECE)
+        memcpy(to + count - PIECE, from + count - PIECE, PIECE * sizeof *to);
+    else
+        for (size_t i = 0; i < count; i++)
+            to[i] = from[i];
+}
+
+static void pick(const pairs *p, const float *products, float *y)
+{
+    for (size_t r = 0; r < p->run_count; y += p->runs[r++].count)
+        copy_run(y, products + p->runs[r].place, p->runs[r].count);
 }
 
 static void run_pairs(const pm_task *task, const pm_call *call)
@@ -114,8 +144,7 @@ static void run_pairs(const pm_task *task, const pm_call *call)
     for (size_t r = 0; r < rows; r++, x += p->count * p->width, y += p->pairs) {
         pack_turned(task, p, x, panels);
         multiply(task, p, x, panels, products);
-        for (size_t k = 0; k < p->pairs; k++)
-            y[k] = products[p->there[k]];
+        pick(p, products, y);
     }
 }
 
@@ -141,10 +170,14 @@ static void pack_vectors(const pm_task *task, const pairs *p, const float *x, fl
 // What comes back to the products, both ways; zero where no pair is.
 static void spread(const pairs *p, const float *dy, float *products)
 {
-    for (size_t k = 0; p->once && k < p->pairs; k++)
-        products[p->there[k]] = products[p->back[k]] = dy[k];
-    if (p->once)
+    if (p->once) {
+        const float *from = dy;
+        for (size_t r = 0; r < p->run_count; from += p->runs[r++].count)
+            copy_run(products + p->runs[r].place, from, p->runs[r].count);
+        for (size_t k = 0; k < p->pairs; k++)
+            products[p->back[k]] = dy[k];
         return;
+    }
     memset(products, 0, p->products * sizeof *products);
     for (size_t k = 0; k < p->pairs; k++) {
         products[p->there[k]] += dy[k];
@@ -170,9 +203,9 @@ static void run_pairs_back(const pm_task *task, const pm_call *call)
                                                  .columns = p->width,
                                                  .depth = p->count,
                                                  .a = products,
-                                                 .a_offsets = p->rows,
+                                                 .a_row = p->wide,
                                                  .b = p->in_place ? x : panels,
-                                                 .b_offsets = p->lines,
+                                                 .b_step = p->in_place ? p->width : panel,
                                                  .b_stride = p->in_place ? panel : p->count * panel,
                                                  .c = dx,
                                                  .c_stride = p->width});

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { AHEAD = 8 }; // rows that are fetched before they are needed
+enum { AHEAD = 20 }; // rows that are fetched before they are needed
 
 uint32_t pm_optimizer_moments(pm_optimizer_kind kind)
 {
