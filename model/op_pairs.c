@@ -8,6 +8,7 @@
 
 static const pm_attribute_spec NONE[] = {{0}};
 
+// Pairs of which each lies after the one before it among the products.
 typedef struct run {
     uint32_t place, count;
 } run;
