@@ -77,16 +77,6 @@ static addend addend_of(const pm_task *task)
     return columns ? ADDEND_ROW : rows ? ADDEND_COLUMN : ADDEND_ONE;
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t panel_count(const pm_task *task, const gemm *p)
-{
-    return (p->n + task->kernels->panel - 1) / task->kernels->panel;
-}
-
 // The rows of y do not depend on each other when A's rows are the lanes' and everything else is shared. The
 // rows of a lane sum are made a chunk at a time.
 static pm_status plan_gemm(pm_task *task)
@@ -117,9 +107,8 @@ static pm_status plan_gemm(pm_task *task)
     task->alone = task->whole && !task->pairs;
     p->small = !task->whole && !task->pairs && pm_product_is_small(p->m, p->n, p->k);
     task->unit = p->small ? 0 : p->n;
-    task->packed_bytes = task->training || !task->whole
-                             ? 0
-                             : panel_count(task, p) * p->k * task->kernels->panel * sizeof(float);
+    task->packed_bytes =
+        task->training || !task->whole ? 0 : pm_product_packed_bytes(task->kernels, p->n, p->k);
     const size_t rows = task->whole ? task->max_lanes * p->m : p->m;
     task->scratch_bytes = task->pairs ? pm_product_pairs_bytes(task->kernels, rows, p->n, p->k)
                           : p->small  ? 0
@@ -130,34 +119,13 @@ static pm_status plan_gemm(pm_task *task)
 static void pack_gemm(const pm_task *task, const pm_call *call, float *packed)
 {
     const gemm *p = task->detail;
-    const pm_kernels *kernels = task->kernels;
-    const float *b = call->in[1];
-    if (!p->transpose_b) {
-        kernels->pack_rows(b, p->k, p->n, p->n, packed, p->k * kernels->panel);
-        return;
-    }
-    for (size_t first = 0; first < p->n; first += kernels->panel)
-        kernels->pack_panel(b + first * p->k, least(p->n - first, kernels->panel), p->k, p->k,
-                            packed + first * p->k);
-}
-
-// Requests are often of few rows, where packing the weights dominates: prepared, they are packed already. One
-// kernel for any number of rows, so that a row's bits never depend on the batch.
-static void run_packed(const pm_task *task, const pm_product *product, const float *packed)
-{
-    const size_t panel = task->kernels->panel;
-    task->kernels->panel_product(&(pm_panel){.rows = product->m,
-                                             .columns = product->n,
-                                             .depth = product->k,
-                                             .a = product->a,
-                                             .a_row = product->a_stride,
-                                             .b = packed,
-                                             .b_step = panel,
-                                             .b_stride = product->k * panel,
-                                             .c = product->c,
-                                             .c_stride = product->c_stride,
-                                             .bias = product->bias,
-                                             .relu = product->relu});
+    pm_product_pack(task->kernels,
+                    &(pm_product){.transpose_b = p->transpose_b,
+                                  .n = p->n,
+                                  .k = p->k,
+                                  .b = call->in[1],
+                                  .b_stride = p->transpose_b ? p->k : p->n},
+                    packed);
 }
 
 static void scale(float *y, size_t count, float factor)
@@ -215,8 +183,8 @@ static void run_gemm(const pm_task *task, const pm_call *call)
         memset(y, 0, rows * p->n * sizeof *y);
     else if (task->pairs)
         pm_product_pairs(task->kernels, &product, call->scratch);
-    else if (call->packed)
-        run_packed(task, &product, call->packed);
+    else if (call->packed) // requests are often of few rows, where packing the weights would dominate
+        pm_product_run_packed(task->kernels, &product, call->packed);
     else if (p->small)
         pm_blas_run(&product);
     else

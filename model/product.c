@@ -49,18 +49,17 @@ size_t pm_product_bytes(const pm_kernels *kernels, bool transpose_a, size_t m, s
     return b_bytes(kernels, &b) + transpose_a * lines * apart(b.depth, kernels->line) * sizeof(float);
 }
 
-// Rows of B of depth from k on, columns of it from first on, in panels.
+// Rows of B of depth from k on, columns of it from first on, in panels stride elements apart.
 static void pack(const pm_kernels *kernels, const pm_product *p, size_t k, size_t depth, size_t first,
-                 size_t columns, float *packed)
+                 size_t columns, float *packed, size_t stride)
 {
     if (!p->transpose_b) {
-        kernels->pack_rows(p->b + k * p->b_stride + first, depth, columns, p->b_stride, packed,
-                           apart(depth, kernels->panel));
+        kernels->pack_rows(p->b + k * p->b_stride + first, depth, columns, p->b_stride, packed, stride);
         return;
     }
     for (size_t j = 0; j < columns; j += kernels->panel)
         kernels->pack_panel(p->b + (first + j) * p->b_stride + k, least(columns - j, kernels->panel), depth,
-                            p->b_stride, packed + j / kernels->panel * apart(depth, kernels->panel));
+                            p->b_stride, packed + j / kernels->panel * stride);
 }
 
 // All rows of C from k on by what is packed, a block of them after another.
@@ -93,7 +92,7 @@ void pm_product_run(const pm_kernels *kernels, const pm_product *p, void *scratc
         for (size_t first = 0; first < p->n; first += most.columns) {
             const size_t columns = least(p->n - first, most.columns);
             if (!in_place)
-                pack(kernels, p, k, depth, first, columns, scratch);
+                pack(kernels, p, k, depth, first, columns, scratch, apart(depth, panel));
             run_rows(kernels, p, k,
                      (pm_panel){.columns = columns,
                                 .depth = depth,
@@ -110,6 +109,32 @@ void pm_product_run(const pm_kernels *kernels, const pm_product *p, void *scratc
                      lines);
         }
     }
+}
+
+size_t pm_product_packed_bytes(const pm_kernels *kernels, size_t n, size_t k)
+{
+    return (n + kernels->panel - 1) / kernels->panel * k * kernels->panel * sizeof(float);
+}
+
+void pm_product_pack(const pm_kernels *kernels, const pm_product *p, float *packed)
+{
+    pack(kernels, p, 0, p->k, 0, p->n, packed, p->k * kernels->panel);
+}
+
+void pm_product_run_packed(const pm_kernels *kernels, const pm_product *p, const float *packed)
+{
+    kernels->panel_product(&(pm_panel){.rows = p->m,
+                                       .columns = p->n,
+                                       .depth = p->k,
+                                       .a = p->a,
+                                       .a_row = p->a_stride,
+                                       .b = packed,
+                                       .b_step = kernels->panel,
+                                       .b_stride = p->k * kernels->panel,
+                                       .c = p->c,
+                                       .c_stride = p->c_stride,
+                                       .bias = p->bias,
+                                       .relu = p->relu});
 }
 
 bool pm_product_is_small(size_t m, size_t n, size_t k)

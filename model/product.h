@@ -22,6 +22,11 @@ typedef struct pm_product {
 size_t pm_product_bytes(const pm_kernels *kernels, bool transpose_a, size_t m, size_t n, size_t k);
 void pm_product_run(const pm_kernels *kernels, const pm_product *product, void *scratch);
 
+// The same with a B that is packed once: (n, k) in whole panels. A is not transposed, and C is not added to.
+size_t pm_product_packed_bytes(const pm_kernels *kernels, size_t n, size_t k);
+void pm_product_pack(const pm_kernels *kernels, const pm_product *product, float *packed);
+void pm_product_run_packed(const pm_kernels *kernels, const pm_product *product, const float *packed);
+
 // Of a shape that does not depend on the number of rows in the batch, without bias and rectifier: by BLIS
 // (model/blas.h) where it is so small that packing does not pay.
 bool pm_product_is_small(size_t m, size_t n, size_t k);

@@ -5,6 +5,7 @@
 #include "model/plan.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 
 #define NETS_OK(expression)                                                                                  \
     do {                                                                                                     \
@@ -63,6 +64,15 @@ static inline pm_graph *nets_cnn(void)
 static inline float nets_number(uint64_t stream, uint64_t index)
 {
     return (float)(2 * pm_rng_uniform(pm_rng_key_make(3, "nets"), stream, index) - 1);
+}
+
+// count of them, owned by the caller.
+static inline float *nets_numbers(size_t count, uint64_t stream)
+{
+    float *x = malloc((count + 1) * sizeof *x);
+    for (size_t i = 0; i < count; i++)
+        x[i] = nets_number(stream, i);
+    return x;
 }
 
 // Fills the plan's input and targets with the rows of lanes first ... of the data set "nets".

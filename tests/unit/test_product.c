@@ -2,8 +2,8 @@
 
 #include "core/arena.h"
 #include "model/reference.h"
+#include "tests/unit/nets.h"
 
-#include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,17 +18,6 @@ static const shape SHAPES[] = {{1, 1, 1},     {3, 5, 7},     {8, 32, 16},    {7,
                                {20, 48, 33},  {130, 40, 65}, {300, 33, 9},   {40, 64, 300},
                                {5, 70, 1030}, {9, 1100, 4},  {150, 320, 70}, {17, 256, 40}};
 
-static float *numbers(size_t count, uint32_t seed)
-{
-    float *x = malloc(count * sizeof *x);
-    uint32_t state = seed;
-    for (size_t i = 0; i < count; i++) {
-        state = state * 1664525u + 1013904223u;
-        x[i] = (float)(state >> 8) / (float)(1u << 23) - 1.0f;
-    }
-    return x;
-}
-
 // A product with operands and scratch of its own.
 typedef struct trial {
     float *a, *b, *c, *bias;
@@ -39,10 +28,10 @@ typedef struct trial {
 static trial make(const pm_kernels *kernels, shape s, unsigned kind)
 {
     const size_t beside = 3; // floats between rows
-    trial t = {.a = numbers((s.m + beside) * (s.k + beside), 1),
-               .b = numbers((s.n + beside) * (s.k + beside), 2),
-               .c = numbers(s.m * (s.n + beside), 3),
-               .bias = numbers(s.n, 4)};
+    trial t = {.a = nets_numbers((s.m + beside) * (s.k + beside), 1),
+               .b = nets_numbers((s.n + beside) * (s.k + beside), 2),
+               .c = nets_numbers(s.m * (s.n + beside), 3),
+               .bias = nets_numbers(s.n, 4)};
     t.product = (pm_product){.transpose_a = kind & 1,
                              .transpose_b = kind & 2,
                              .m = s.m,

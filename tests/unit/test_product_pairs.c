@@ -15,14 +15,6 @@ typedef struct shape {
 static const shape SHAPES[] = {{1, 1, 1},  {3, 33, 2},    {8, 32, 7},   {13, 65, 64},
                                {40, 7, 9}, {17, 40, 601}, {9, 64, 256}, {130, 20, 515}};
 
-static float *numbers(size_t count, uint64_t stream)
-{
-    float *x = malloc((count + 1) * sizeof *x);
-    for (size_t i = 0; i < count; i++)
-        x[i] = nets_number(stream, i);
-    return x;
-}
-
 static float rounded(float x)
 {
     uint32_t pair = 0;
@@ -60,8 +52,8 @@ static void for_all(check look)
         for (size_t t = 0; t < table_count; t++)
             for (int way = 0; way < 4; way++) {
                 const shape s = SHAPES[i];
-                float *a = numbers(s.m * s.k, 1), *b = numbers(s.k * s.n, 2), *bias = numbers(s.n, 3),
-                      *c = malloc(s.m * s.n * sizeof *c);
+                float *a = nets_numbers(s.m * s.k, 1), *b = nets_numbers(s.k * s.n, 2),
+                      *bias = nets_numbers(s.n, 3), *c = malloc(s.m * s.n * sizeof *c);
                 const size_t bytes = pm_product_pairs_bytes(tables[t], s.m, s.n, s.k);
                 void *scratch = malloc(bytes);
                 const pm_product p = {.transpose_a = way & 1,
@@ -130,7 +122,7 @@ Test(product_pairs, a_row_has_the_same_bits_alone_and_among_others)
 {
     enum { M = 29, N = 45, K = 300 };
     const pm_kernels *kernels = pm_kernels_get();
-    float *a = numbers(M * K, 1), *b = numbers(N * K, 2), *c = malloc(M * N * sizeof *c), one[N];
+    float *a = nets_numbers(M * K, 1), *b = nets_numbers(N * K, 2), *c = malloc(M * N * sizeof *c), one[N];
     void *scratch = malloc(pm_product_pairs_bytes(kernels, M, N, K));
     pm_product p = {.transpose_b = true,
                     .m = M,
