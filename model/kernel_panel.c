@@ -8,14 +8,15 @@
 #include <immintrin.h>
 #endif
 
-// ROWS: of a tile that needs a register to find each; IN_LINE: of one whose rows are neighbours in a, where
-// there are registers for more sums, and LINE_MIN neighbours and a DEEP sum pay for them.
+// ROWS: of a tile that needs a register to find each; EVEN_ROWS: of one that needs a register for four of
+// them; IN_LINE: of one whose rows are neighbours in a, where there are registers for more sums, and LINE_MIN
+// neighbours and a DEEP sum pay for them. b is asked for SOON before its turn, what is packed AHEAD of it.
 #if defined(__AVX512F__)
-enum { ROWS = 8, IN_LINE = 14 };
+enum { ROWS = 8, EVEN_ROWS = 12, IN_LINE = 14 };
 #else
-enum { ROWS = 6, IN_LINE = ROWS };
+enum { ROWS = 6, EVEN_ROWS = ROWS, IN_LINE = ROWS };
 #endif
-enum { PANEL = 2 * VECTOR, LINE_MIN = 6, DEEP = 48, AHEAD = 24 };
+enum { PANEL = 2 * VECTOR, LINE_MIN = 6, DEEP = 48, SOON = 8, AHEAD = 24, FAR = 1024 };
 
 typedef uint32_t words __attribute__((vector_size(VECTOR * sizeof(float))));
 
@@ -49,13 +50,33 @@ static inline __attribute__((always_inline)) vector add_pairs(vector sum, vector
 #endif
 }
 
+// Bias and rectifier.
+static inline __attribute__((always_inline)) void end(const size_t rows, const size_t vectors,
+                                                      const pm_panel *p, vector sums[4][IN_LINE])
+{
+    if (p->bias)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++) {
+            const vector bias = *(const vector *)(p->bias + v * VECTOR);
+#pragma GCC unroll 16
+            for (size_t r = 0; r < rows; r++)
+                sums[v][r] += bias;
+        }
+    if (p->relu)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++)
+#pragma GCC unroll 16
+            for (size_t r = 0; r < rows; r++)
+                sums[v][r] = rectified(sums[v][r]);
+}
+
 // rows rows by vectors whole vectors of c; all three are known where this is inlined, so that c is in
 // registers. What is not seen through makes c's places anew at the end: kept, they would push others out.
 static inline __attribute__((always_inline)) void tile(const size_t rows, const size_t vectors,
                                                        const kind how, const pm_panel *p)
 {
     const bool even = how == EVEN || how == PACKED;
-    const float *a[IN_LINE], *a_line = p->a, *b_line = p->b;
+    const float *a[IN_LINE], *a_fours[3] = {p->a}, *b_line = p->b;
     const uint16_t *pairs[IN_LINE];
     const size_t depth = p->depth, a_row = p->a_row;
     const size_t b_stride = p->b_stride, b_step = p->b_step;
@@ -75,6 +96,8 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
         for (size_t v = 0; v < vectors; v++)
             sums[v][r] = (vector){0};
     }
+    for (size_t four = 1; four < 3; four++)
+        a_fours[four] = a_fours[0] + (how == EVEN && 4 * four < rows ? 4 * four * a_row : 0);
     if (p->accumulate)
 #pragma GCC unroll 16
         for (size_t r = 0; r < rows; r++)
@@ -82,13 +105,16 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
             for (size_t v = 0; v < vectors; v++)
                 sums[v][r] = *(const vector *)(c + r * stride + v * VECTOR);
     __asm__("" : "+r"(c), "+r"(stride));
-    for (size_t k = 0; k < depth; k++, a_line += how == EVEN ? 1 : ROWS, b_line += b_step) {
+    for (size_t k = 0; k < depth; k++, b_line += b_step) {
         const float *from = even ? b_line : (const float *)p->b + b_offsets[k];
         const size_t step = even ? 0 : how == PLAIN ? k : a_steps[k];
         vector b[4];
 #pragma GCC unroll 4
-        for (size_t v = 0; v < vectors; v++)
+        for (size_t v = 0; v < vectors; v++) {
             b[v] = *(const vector *)(from + v / 2 * b_stride + v % 2 * VECTOR);
+            if (even)
+                __builtin_prefetch(from + v / 2 * b_stride + v % 2 * VECTOR + SOON * b_step);
+        }
 #pragma GCC unroll 16
         for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -96,27 +122,16 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
                 if (how == PAIRS)
                     sums[v][r] = add_pairs(sums[v][r], pair_at(pairs[r] + step), b[v]);
                 else
-                    sums[v][r] += (how == EVEN     ? a_line[r * a_row]
-                                   : how == PACKED ? a_line[r]
+                    sums[v][r] += (how == EVEN     ? a_fours[r / 4][r % 4 * a_row]
+                                   : how == PACKED ? a_fours[0][r]
                                    : how == LINE   ? a[0][step + r]
                                                    : a[r][step]) *
                                   b[v];
+        for (size_t four = 0; four < 3; four++)
+            a_fours[four] += how == EVEN ? 1 : EVEN_ROWS;
     }
     __asm__("" : "+r"(c), "+r"(stride));
-    if (p->bias)
-#pragma GCC unroll 4
-        for (size_t v = 0; v < vectors; v++) {
-            const vector bias = *(const vector *)(p->bias + v * VECTOR);
-#pragma GCC unroll 16
-            for (size_t r = 0; r < rows; r++)
-                sums[v][r] += bias;
-        }
-    if (p->relu)
-#pragma GCC unroll 4
-        for (size_t v = 0; v < vectors; v++)
-#pragma GCC unroll 16
-            for (size_t r = 0; r < rows; r++)
-                sums[v][r] = rectified(sums[v][r]);
+    end(rows, vectors, p, sums);
 #pragma GCC unroll 16
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -130,13 +145,15 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, const 
     {                                                                                                        \
         tile(rows, vectors, kind, p);                                                                        \
     }
-#define TILES(rows)                                                                                          \
+#define EVEN_TILES(rows)                                                                                     \
     TILE(even_##rows, rows, 2, EVEN)                                                                         \
-    TILE(tile_##rows, rows, 2, PLAIN)                                                                        \
-    TILE(narrow_##rows, rows, 1, PLAIN)                                                                      \
     TILE(narrow_even_##rows, rows, 1, EVEN)                                                                  \
     TILE(packed_##rows, rows, 2, PACKED)                                                                     \
-    TILE(narrow_packed_##rows, rows, 1, PACKED)                                                              \
+    TILE(narrow_packed_##rows, rows, 1, PACKED)
+#define TILES(rows)                                                                                          \
+    EVEN_TILES(rows)                                                                                         \
+    TILE(tile_##rows, rows, 2, PLAIN)                                                                        \
+    TILE(narrow_##rows, rows, 1, PLAIN)                                                                      \
     TILE(stepped_##rows, rows, 2, STEPPED) TILE(pairs_##rows, rows, 2, PAIRS)
 TILES(1)
 TILES(2)
@@ -151,6 +168,10 @@ TILE(wide_even_2, 2, 4, EVEN)
 #if defined(__AVX512F__)
 TILES(7)
 TILES(8)
+EVEN_TILES(9)
+EVEN_TILES(10)
+EVEN_TILES(11)
+EVEN_TILES(12)
 TILE(line_6, 6, 2, LINE)
 TILE(line_7, 7, 2, LINE)
 TILE(line_8, 8, 2, LINE)
@@ -164,7 +185,13 @@ TILE(line_14, 14, 2, LINE)
     {                                                                                                        \
         name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8                               \
     }
+#define ALL_EVEN(name)                                                                                       \
+    {                                                                                                        \
+        name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8, name##9, name##10, name##11, \
+            name##12                                                                                         \
+    }
 #else
+#define ALL_EVEN ALL_TILES
 #define ALL_TILES(name)                                                                                      \
     {                                                                                                        \
         name##1, name##2, name##3, name##4, name##5, name##6                                                 \
@@ -200,7 +227,8 @@ static __attribute__((noinline)) void run_edge(const pm_panel *p, tile_run run, 
 static void run_rows(pm_panel *part, size_t count, const tiles *t)
 {
     for (size_t left = count, number = (count + t->most - 1) / t->most; left > 0; number--) {
-        const size_t even = (left + number - 1) / number, rows = part->packed && left > ROWS ? ROWS : even;
+        const size_t even = (left + number - 1) / number,
+                     rows = part->packed && left > EVEN_ROWS ? EVEN_ROWS : even;
         if (part->columns < t->width)
             run_edge(part, t->of[rows - 1], rows, t->width);
         else
@@ -216,13 +244,13 @@ static void run_rows(pm_panel *part, size_t count, const tiles *t)
 
 static void run_panel(const pm_panel *p)
 {
-    static const tile_run whole[][ROWS] = {[EVEN] = ALL_TILES(even_),
-                                           [PACKED] = ALL_TILES(packed_),
-                                           [PLAIN] = ALL_TILES(tile_),
-                                           [STEPPED] = ALL_TILES(stepped_),
-                                           [PAIRS] = ALL_TILES(pairs_)};
-    static const tile_run narrow[][ROWS] = {
-        [EVEN] = ALL_TILES(narrow_even_), [PACKED] = ALL_TILES(narrow_packed_), [PLAIN] = ALL_TILES(narrow_)};
+    static const tile_run whole[][EVEN_ROWS] = {[EVEN] = ALL_EVEN(even_),
+                                                [PACKED] = ALL_EVEN(packed_),
+                                                [PLAIN] = ALL_TILES(tile_),
+                                                [STEPPED] = ALL_TILES(stepped_),
+                                                [PAIRS] = ALL_TILES(pairs_)};
+    static const tile_run narrow[][EVEN_ROWS] = {
+        [EVEN] = ALL_EVEN(narrow_even_), [PACKED] = ALL_EVEN(narrow_packed_), [PLAIN] = ALL_TILES(narrow_)};
     const kind how = p->pairs       ? PAIRS
                      : p->a_steps   ? STEPPED
                      : p->a_offsets ? PLAIN
@@ -239,7 +267,10 @@ static void run_panel(const pm_panel *p)
     }
 #endif
     const bool half = p->columns <= VECTOR && how <= PLAIN;
-    run_rows(&part, p->rows, half ? &(tiles){narrow[how], ROWS, VECTOR} : &(tiles){whole[how], ROWS, PANEL});
+    // Rows whole pages apart fall on the same lines of the first cache, which has eight ways.
+    const bool even = how == PACKED || (how == EVEN && p->a_row % FAR != 0);
+    const size_t most = even ? EVEN_ROWS : ROWS;
+    run_rows(&part, p->rows, half ? &(tiles){narrow[how], most, VECTOR} : &(tiles){whole[how], most, PANEL});
 }
 
 // A row or two over two panels at once: one panel's sums would wait for each other.
@@ -296,12 +327,8 @@ static void panel_product(const pm_panel *p)
 #define SECOND_2 2, 3, 6, 7
 #endif
 
-static inline void transpose_square(const float *x, size_t x_stride, float *y, size_t y_stride)
+static inline __attribute__((always_inline)) void turn(vector rows[VECTOR])
 {
-    vector rows[VECTOR];
-#pragma GCC unroll 16
-    for (size_t i = 0; i < VECTOR; i++)
-        rows[i] = *(const vector *)(x + i * x_stride);
 #pragma GCC unroll 16
     EXCHANGE(1, FIRST_1, SECOND_1)
 #pragma GCC unroll 16
@@ -314,6 +341,15 @@ static inline void transpose_square(const float *x, size_t x_stride, float *y, s
 #pragma GCC unroll 16
     EXCHANGE(8, FIRST_8, SECOND_8)
 #endif
+}
+
+static inline void transpose_square(const float *x, size_t x_stride, float *y, size_t y_stride)
+{
+    vector rows[VECTOR];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < VECTOR; i++)
+        rows[i] = *(const vector *)(x + i * x_stride);
+    turn(rows);
 #pragma GCC unroll 16
     for (size_t i = 0; i < VECTOR; i++)
         *(vector *)(y + i * y_stride) = rows[i];
@@ -341,15 +377,42 @@ static void transpose(const float *x, size_t rows, size_t columns, size_t x_stri
 static void pack_lines(const float *x, size_t rows, size_t depth, size_t x_stride, float *lines,
                        size_t stride)
 {
-    for (size_t k = 0; k < depth; k++, x += x_stride, lines += ROWS) {
+    for (size_t k = 0; k < depth; k++, x += x_stride, lines += EVEN_ROWS) {
         float *line = lines;
         size_t r = 0;
-        for (; r + ROWS <= rows; r += ROWS, line += stride) {
+        for (; r + EVEN_ROWS <= rows; r += EVEN_ROWS, line += stride) {
             __builtin_prefetch(x + r + AHEAD * x_stride);
-            memcpy(line, x + r, ROWS * sizeof *x);
+            memcpy(line, x + r, EVEN_ROWS * sizeof *x);
         }
         memcpy(line, x + r, (rows - r) * sizeof *x);
     }
+}
+
+// A line in squares, as wide as it at least: what they write beyond its rows is written again by the next
+// one, or lies in the gap after the line.
+static void turn_line(const float *x, size_t rows, size_t depth, size_t x_stride, float *line)
+{
+    size_t k = 0;
+    for (; (int)EVEN_ROWS <= (int)VECTOR && k + VECTOR <= depth; k += VECTOR) {
+        vector square[VECTOR];
+#pragma GCC unroll 16
+        for (size_t r = 0; r < VECTOR; r++)
+            square[r] = r < EVEN_ROWS && r < rows ? *(const vector *)(x + r * x_stride + k) : (vector){0};
+        turn(square);
+#pragma GCC unroll 16
+        for (size_t i = 0; i < VECTOR; i++)
+            *(vector *)(line + (k + i) * EVEN_ROWS) = square[i];
+    }
+    for (; k < depth; k++)
+        for (size_t r = 0; r < EVEN_ROWS && r < rows; r++)
+            line[k * EVEN_ROWS + r] = x[r * x_stride + k];
+}
+
+static void turn_lines(const float *x, size_t rows, size_t depth, size_t x_stride, float *lines,
+                       size_t stride)
+{
+    for (size_t r = 0; r < rows; r += EVEN_ROWS, x += EVEN_ROWS * x_stride, lines += stride)
+        turn_line(x, rows - r, depth, x_stride, lines);
 }
 
 static void pack_rows(const float *x, size_t depth, size_t columns, size_t x_stride, float *panels,
@@ -383,8 +446,9 @@ void PM_KERNEL(fill_panel)(pm_kernels *table)
     table->panel = PANEL;
     table->panel_product = panel_product;
     table->transpose = transpose;
-    table->line = ROWS;
+    table->line = EVEN_ROWS;
     table->pack_lines = pack_lines;
+    table->turn_lines = turn_lines;
     table->pack_rows = pack_rows;
     table->pack_panel = pack_panel;
 }

@@ -229,6 +229,9 @@ typedef struct pm_kernels {
     // lines[r / line * stride + k * line + r % line] = x[k][r] for r < rows.
     void (*pack_lines)(const float *x, size_t rows, size_t depth, size_t x_stride, float *lines,
                        size_t stride);
+    // The same of x[r][k]. After each line there is room for a whole vector.
+    void (*turn_lines)(const float *x, size_t rows, size_t depth, size_t x_stride, float *lines,
+                       size_t stride);
     // panels[j / panel * stride + k * panel + j % panel] = x[k][j] for j < columns, 0 up to the next whole
     // panel.
     void (*pack_rows)(const float *x, size_t depth, size_t columns, size_t x_stride, float *panels,

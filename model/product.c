@@ -3,10 +3,12 @@
 #include "core/arena.h"
 #include "model/blas.h"
 
-// A block of A, ROWS by DEPTH, stays in the second cache while B's panels pass it. B is packed many COLUMNS
-// at a time where more than one block of A passes them or A is packed, too, else one panel, which is still in
-// cache then. It is read in place where its rows are so SHORT that several share a page.
-enum { ROWS = 128, DEPTH = 1024, COLUMNS = 1024, SHORT = 256 };
+// A block of A, ROWS by DEPTH, stays in the second cache while B's panels pass it. A is packed where it is
+// transposed, or where its rows, which lie side by side, are whole pages, FAR apart: they would fall on the
+// same lines of both caches; MANY columns pay for it. B is packed many COLUMNS at a time where more than one
+// block of A passes them or A is packed, too, else one panel, which is still in cache then. It is read in
+// place where its rows are so SHORT that several share a page.
+enum { ROWS = 192, DEPTH = 512, COLUMNS = 1024, FAR = 1024, MANY = 128, SHORT = 256 };
 
 // A small product has fewer rows or columns than LEAST, or less WORK.
 enum { LEAST = 8, WORK = 1 << 20 };
@@ -21,9 +23,15 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-// Parts of nearly the same depth.
-static block block_of(const pm_kernels *kernels, bool many, size_t n, size_t k)
+static bool packs_a(bool transpose_a, size_t n, size_t k)
 {
+    return transpose_a || (k % FAR == 0 && n >= MANY);
+}
+
+// Parts of nearly the same depth.
+static block block_of(const pm_kernels *kernels, bool transpose_a, size_t m, size_t n, size_t k)
+{
+    const bool many = m > ROWS || packs_a(transpose_a, n, k);
     const size_t parts = (k + DEPTH - 1) / DEPTH, panels = (n + kernels->panel - 1) / kernels->panel;
     return (block){.depth = (k + parts - 1) / parts,
                    .columns = many ? least(panels * kernels->panel, COLUMNS) : kernels->panel};
@@ -44,9 +52,10 @@ static size_t b_bytes(const pm_kernels *kernels, const block *b)
 
 size_t pm_product_bytes(const pm_kernels *kernels, bool transpose_a, size_t m, size_t n, size_t k)
 {
-    const block b = block_of(kernels, transpose_a || m > ROWS, n, k);
+    const block b = block_of(kernels, transpose_a, m, n, k);
     const size_t lines = (least(m, ROWS) + kernels->line - 1) / kernels->line;
-    return b_bytes(kernels, &b) + transpose_a * lines * apart(b.depth, kernels->line) * sizeof(float);
+    return b_bytes(kernels, &b) +
+           packs_a(transpose_a, n, k) * lines * apart(b.depth, kernels->line) * sizeof(float);
 }
 
 // Rows of B of depth from k on, columns of it from first on, in panels stride elements apart.
@@ -69,13 +78,12 @@ static void run_rows(const pm_kernels *kernels, const pm_product *p, size_t k, p
     for (size_t row = 0; row < p->m; row += ROWS) {
         part.rows = least(p->m - row, ROWS);
         part.c = c + row * p->c_stride;
-        if (p->transpose_a) {
-            kernels->pack_lines(p->a + k * p->a_stride + row, part.rows, part.depth, p->a_stride, lines,
-                                part.a_row);
-            part.a = lines;
-        } else {
-            part.a = p->a + row * p->a_stride + k;
-        }
+        const float *a = p->a + (p->transpose_a ? k * p->a_stride + row : row * p->a_stride + k);
+        part.a = part.packed ? lines : a;
+        if (p->transpose_a)
+            kernels->pack_lines(a, part.rows, part.depth, p->a_stride, lines, part.a_row);
+        else if (part.packed)
+            kernels->turn_lines(a, part.rows, part.depth, p->a_stride, lines, part.a_row);
         kernels->panel_product(&part);
     }
 }
@@ -83,7 +91,8 @@ static void run_rows(const pm_kernels *kernels, const pm_product *p, size_t k, p
 void pm_product_run(const pm_kernels *kernels, const pm_product *p, void *scratch)
 {
     const size_t panel = kernels->panel;
-    const block most = block_of(kernels, p->transpose_a || p->m > ROWS, p->n, p->k);
+    const block most = block_of(kernels, p->transpose_a, p->m, p->n, p->k);
+    const bool packed = packs_a(p->transpose_a, p->n, p->k);
     const bool in_place = !p->transpose_b && p->n % panel == 0 && p->b_stride <= SHORT;
     float *lines = (float *)(void *)((unsigned char *)scratch + b_bytes(kernels, &most));
     for (size_t k = 0; k < p->k; k += most.depth) {
@@ -96,8 +105,8 @@ void pm_product_run(const pm_kernels *kernels, const pm_product *p, void *scratc
             run_rows(kernels, p, k,
                      (pm_panel){.columns = columns,
                                 .depth = depth,
-                                .a_row = p->transpose_a ? apart(depth, kernels->line) : p->a_stride,
-                                .packed = p->transpose_a,
+                                .a_row = packed ? apart(depth, kernels->line) : p->a_stride,
+                                .packed = packed,
                                 .b = in_place ? p->b + k * p->b_stride + first : scratch,
                                 .b_step = in_place ? p->b_stride : panel,
                                 .b_stride = in_place ? panel : apart(depth, panel),

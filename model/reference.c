@@ -527,6 +527,7 @@ const pm_kernels *pm_reference_kernels(void)
                                      .line = 1,
                                      .pack_lines = pm_reference_pack_lines,
                                      .pack_rows = pm_reference_pack_rows,
+                                     .turn_lines = pm_reference_turn_lines,
                                      .pack_panel = pm_reference_pack_panel,
                                      .sgd = pm_reference_sgd,
                                      .momentum = pm_reference_momentum,

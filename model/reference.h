@@ -15,6 +15,8 @@ void pm_reference_transpose(const float *x, size_t rows, size_t columns, size_t 
                             size_t y_stride);
 void pm_reference_pack_lines(const float *x, size_t rows, size_t depth, size_t x_stride, float *lines,
                              size_t stride);
+void pm_reference_turn_lines(const float *x, size_t rows, size_t depth, size_t x_stride, float *lines,
+                             size_t stride);
 void pm_reference_pack_rows(const float *x, size_t depth, size_t columns, size_t x_stride, float *panels,
                             size_t stride);
 void pm_reference_pack_panel(const float *x, size_t rows, size_t depth, size_t x_stride, float *panel);

@@ -80,6 +80,13 @@ void pm_reference_pack_lines(const float *x, size_t rows, size_t depth, size_t x
     pm_reference_transpose(x, depth, rows, x_stride, lines, stride);
 }
 
+void pm_reference_turn_lines(const float *x, size_t rows, size_t depth, size_t x_stride, float *lines,
+                             size_t stride)
+{
+    for (size_t r = 0; r < rows; r++)
+        memcpy(lines + r * stride, x + r * x_stride, depth * sizeof *x);
+}
+
 void pm_reference_pack_rows(const float *x, size_t depth, size_t columns, size_t x_stride, float *panels,
                             size_t stride)
 {

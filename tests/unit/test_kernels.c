@@ -311,25 +311,30 @@ Test(kernels, even_panel_products_agree_with_their_twin)
         const pm_kernels *tables[] = {fast, plain};
         for (size_t rows = 1; rows <= 20; rows += rows < 9 ? 1 : 4)
             for (size_t columns = 1; columns <= 3 * fast->panel; columns += 11)
-                for (size_t kind = 0; kind < 4; kind++) {
-                    const size_t depth = 9, lines_apart = 200, panels_apart = 320;
+                for (size_t kind = 0; kind < 6; kind++) {
+                    const size_t depth = 37, panels_apart = 1200;
+                    const bool packed = kind % 3 > 0;
                     memcpy(got, before, sizeof got);
                     memcpy(wanted, before, sizeof wanted);
                     for (size_t t = 0; t < 2; t++) {
-                        tables[t]->pack_lines(x, rows, depth, 23, lines[t], lines_apart);
+                        const size_t lines_apart = depth * tables[t]->line + 16;
+                        if (kind % 3 == 1)
+                            tables[t]->pack_lines(x, rows, depth, 23, lines[t], lines_apart);
+                        if (kind % 3 == 2)
+                            tables[t]->turn_lines(x, rows, depth, 41, lines[t], lines_apart);
                         tables[t]->pack_rows(y, depth, columns, 101, panels[t], panels_apart);
                         tables[t]->panel_product(&(pm_panel){.rows = rows,
                                                              .columns = columns,
                                                              .depth = depth,
-                                                             .a = kind & 1 ? lines[t] : x,
-                                                             .packed = kind & 1,
-                                                             .a_row = kind & 1 ? lines_apart : depth,
+                                                             .a = packed ? lines[t] : x,
+                                                             .packed = packed,
+                                                             .a_row = packed ? lines_apart : depth,
                                                              .b = panels[t],
                                                              .b_step = tables[t]->panel,
                                                              .b_stride = panels_apart,
                                                              .c = t ? wanted : got,
                                                              .c_stride = columns + 2,
-                                                             .accumulate = kind & 2});
+                                                             .accumulate = kind / 3});
                     }
                     expect_near(fast, "even panel product", got, wanted, MAX, 1e-6);
                 }
