@@ -29,7 +29,7 @@ static pm_status square(const pm_bench *bench, size_t n)
     const double operations = 2.0 * (double)n * (double)n * (double)n;
     double seconds = 1;
     pm_status status = pm_fail(PM_NO_MEMORY, "squares of %zu", n);
-    t.scratch = aligned_alloc(PM_ALIGN, pm_align(pm_product_fixed_bytes(pm_kernels_get(), false, n, n, n)));
+    t.scratch = aligned_alloc(PM_ALIGN, pm_align(pm_product_fixed_bytes(pm_kernels_get(), &t.product)));
     if (a && b && c && t.scratch)
         status = pm_bench_median(bench, run_product, &t, &seconds);
     if (status.code == PM_OK)

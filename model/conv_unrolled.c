@@ -28,8 +28,10 @@ static size_t columns_bytes(const pm_window *w)
 size_t pm_conv_unrolled_bytes(const pm_kernels *kernels, const pm_window *w)
 {
     const size_t outputs = (size_t)w->out_channels, depth = depth_of(w), pixels = pixels_of(w);
-    const size_t forward = pm_product_fixed_bytes(kernels, false, outputs, pixels, depth);
-    const size_t backward = pm_product_fixed_bytes(kernels, true, depth, pixels, outputs);
+    const size_t forward =
+        pm_product_fixed_bytes(kernels, &(pm_product){.m = outputs, .n = pixels, .k = depth});
+    const size_t backward = pm_product_fixed_bytes(
+        kernels, &(pm_product){.transpose_a = true, .m = depth, .n = pixels, .k = outputs});
     return columns_bytes(w) + (forward > backward ? forward : backward);
 }
 

@@ -71,9 +71,10 @@ static pm_status plan_matmul(pm_task *task)
         p->b[i] = matrix_of(task->in[1], y, i);
     }
     task->detail = p;
-    task->scratch_bytes = y->type == PM_TYPE_F32
-                              ? pm_product_fixed_bytes(task->kernels, false, p->m, p->n, p->k)
-                              : (p->m * p->k + p->k * p->n + p->m * p->n) * sizeof(double);
+    task->scratch_bytes =
+        y->type == PM_TYPE_F32
+            ? pm_product_fixed_bytes(task->kernels, &(pm_product){.m = p->m, .n = p->n, .k = p->k})
+            : (p->m * p->k + p->k * p->n + p->m * p->n) * sizeof(double);
     return pm_ok();
 }
 

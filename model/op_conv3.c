@@ -40,12 +40,14 @@ static size_t columns_bytes(const conv3 *p)
 static size_t product_bytes(const pm_kernels *kernels, const conv3 *p)
 {
     const size_t rows = p->w.out_channels / p->w.group, area = p->w.out_area;
-    const size_t bytes[] = {pm_product_fixed_bytes(kernels, false, rows, area, p->depth),
-                            pm_product_fixed_bytes(kernels, true, p->depth, area, rows),
-                            pm_product_fixed_bytes(kernels, false, rows, p->depth, area)};
+    const pm_product products[] = {{.m = rows, .n = area, .k = p->depth},
+                                   {.transpose_a = true, .m = p->depth, .n = area, .k = rows},
+                                   {.m = rows, .n = p->depth, .k = area}};
     size_t most = 0;
-    for (size_t i = 0; i < 3; i++)
-        most = bytes[i] > most ? bytes[i] : most;
+    for (size_t i = 0; i < 3; i++) {
+        const size_t bytes = pm_product_fixed_bytes(kernels, &products[i]);
+        most = bytes > most ? bytes : most;
+    }
     return most;
 }
 

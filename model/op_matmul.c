@@ -110,9 +110,11 @@ static pm_status plan_gemm(pm_task *task)
     task->packed_bytes =
         task->training || !task->whole ? 0 : pm_product_packed_bytes(task->kernels, p->n, p->k);
     const size_t rows = task->whole ? task->max_lanes * p->m : p->m;
+    // Weights may not be packed yet; it takes no more where they are.
+    const pm_product shape = {.transpose_a = p->transpose_a, .m = rows, .n = p->n, .k = p->k};
     task->scratch_bytes = task->pairs ? pm_product_pairs_bytes(task->kernels, rows, p->n, p->k)
                           : p->small  ? 0
-                                      : pm_product_bytes(task->kernels, p->transpose_a, rows, p->n, p->k);
+                                      : pm_product_bytes(task->kernels, &shape);
     return pm_ok();
 }
 
@@ -171,7 +173,8 @@ static void run_gemm(const pm_task *task, const pm_call *call)
                                 .k = p->k,
                                 .a = a + (p->transpose_a ? first : first * p->k),
                                 .a_stride = p->transpose_a ? p->m : p->k,
-                                .b = call->in[1],
+                                .b_packed = call->packed != NULL,
+                                .b = call->packed ? call->packed : call->in[1],
                                 .b_stride = p->transpose_b ? p->k : p->n,
                                 .c = y,
                                 .c_stride = p->n,
@@ -183,8 +186,6 @@ static void run_gemm(const pm_task *task, const pm_call *call)
         memset(y, 0, rows * p->n * sizeof *y);
     else if (task->pairs)
         pm_product_pairs(task->kernels, &product, call->scratch);
-    else if (call->packed) // requests are often of few rows, where packing the weights would dominate
-        pm_product_run_packed(task->kernels, &product, call->packed);
     else if (p->small)
         pm_blas_run(&product);
     else

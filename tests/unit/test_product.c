@@ -9,18 +9,21 @@
 #include <string.h>
 
 // Each of a block's limits is passed by one of them: rows, depth, columns, whole panels with short rows and
-// with long ones.
+// with long ones, rows of A that are whole pages apart.
 typedef struct shape {
     size_t m, n, k;
 } shape;
 
-static const shape SHAPES[] = {{1, 1, 1},     {3, 5, 7},     {8, 32, 16},    {7, 64, 100},
-                               {20, 48, 33},  {130, 40, 65}, {300, 33, 9},   {40, 64, 300},
-                               {5, 70, 1030}, {9, 1100, 4},  {150, 320, 70}, {17, 256, 40}};
+static const shape SHAPES[] = {{1, 1, 1},      {3, 5, 7},     {8, 32, 16},    {7, 64, 100},  {20, 48, 33},
+                               {130, 40, 65},  {300, 33, 9},  {40, 64, 300},  {5, 70, 1030}, {9, 1100, 4},
+                               {150, 320, 70}, {17, 256, 40}, {40, 130, 1024}};
+
+// Of a kind of product.
+enum { TRANSPOSE_A = 1, TRANSPOSE_B = 2, ACCUMULATE = 4, ENDS = 8, PACKED = 16, KINDS = 32 };
 
 // A product with operands and scratch of its own.
 typedef struct trial {
-    float *a, *b, *c, *bias;
+    float *a, *b, *c, *bias, *packed;
     void *scratch;
     pm_product product;
 } trial;
@@ -32,21 +35,27 @@ static trial make(const pm_kernels *kernels, shape s, unsigned kind)
                .b = nets_numbers((s.n + beside) * (s.k + beside), 2),
                .c = nets_numbers(s.m * (s.n + beside), 3),
                .bias = nets_numbers(s.n, 4)};
-    t.product = (pm_product){.transpose_a = kind & 1,
-                             .transpose_b = kind & 2,
+    t.product = (pm_product){.transpose_a = kind & TRANSPOSE_A,
+                             .transpose_b = kind & TRANSPOSE_B,
                              .m = s.m,
                              .n = s.n,
                              .k = s.k,
                              .a = t.a,
-                             .a_stride = (kind & 1 ? s.m : s.k) + beside,
+                             .a_stride = (kind & TRANSPOSE_A ? s.m : s.k) + beside,
                              .b = t.b,
-                             .b_stride = kind & 2 ? s.k + beside : s.n,
+                             .b_stride = kind & TRANSPOSE_B ? s.k + beside : s.n,
                              .c = t.c,
                              .c_stride = s.n + beside,
-                             .accumulate = kind & 4,
-                             .bias = kind & 8 ? t.bias : NULL,
-                             .relu = kind & 8};
-    t.scratch = aligned_alloc(PM_ALIGN, pm_align(pm_product_bytes(kernels, kind & 1, s.m, s.n, s.k)));
+                             .accumulate = kind & ACCUMULATE,
+                             .bias = kind & ENDS ? t.bias : NULL,
+                             .relu = kind & ENDS};
+    if (kind & PACKED) {
+        t.packed = aligned_alloc(PM_ALIGN, pm_align(pm_product_packed_bytes(kernels, s.n, s.k)));
+        pm_product_pack(kernels, &t.product, t.packed);
+        t.product.b_packed = true;
+        t.product.b = t.packed;
+    }
+    t.scratch = aligned_alloc(PM_ALIGN, pm_align(pm_product_bytes(kernels, &t.product)));
     return t;
 }
 
@@ -56,6 +65,7 @@ static void drop(trial *t)
     free(t->b);
     free(t->c);
     free(t->bias);
+    free(t->packed);
     free(t->scratch);
 }
 
@@ -66,6 +76,7 @@ static void agrees(const pm_kernels *kernels, shape s, unsigned kind)
     float *wanted = malloc(count * sizeof *wanted);
     memcpy(wanted, t.c, count * sizeof *wanted);
     pm_product twin = t.product;
+    twin.b = t.b;
     twin.c = wanted;
     pm_reference_product(&twin);
     pm_product_run(kernels, &t.product, t.scratch);
@@ -81,7 +92,7 @@ Test(product, agrees_with_its_twin)
     const pm_kernels *tables[PM_KERNEL_TABLES];
     const size_t count = pm_kernels_all(tables);
     for (size_t i = 0; i < count * sizeof SHAPES / sizeof *SHAPES; i++)
-        for (unsigned kind = 0; kind < 16; kind++)
+        for (unsigned kind = 0; kind < KINDS; kind++)
             agrees(tables[i % count], SHAPES[i / count], kind);
 }
 
@@ -106,9 +117,9 @@ Test(product, a_row_has_the_same_bits_among_any_others)
 {
     const pm_kernels *tables[PM_KERNEL_TABLES];
     const size_t count = pm_kernels_all(tables);
-    const shape shapes[] = {{270, 64, 70}, {140, 37, 1100}, {140, 300, 20}};
-    for (size_t i = 0; i < count * 3; i++)
-        for (unsigned kind = 0; kind < 4; kind++) {
+    const shape shapes[] = {{270, 64, 70}, {140, 37, 1100}, {140, 300, 20}, {40, 130, 1024}};
+    for (size_t i = 0; i < count * 4; i++)
+        for (unsigned kind = 0; kind < KINDS; kind += kind % 4 < 3 ? 1 : PACKED - 3) {
             const shape s = shapes[i / count];
             trial t = make(tables[i % count], s, kind);
             pm_product_run(tables[i % count], &t.product, t.scratch);
@@ -125,7 +136,8 @@ Test(product, of_a_fixed_shape_is_made_on_both_sides_of_the_limit_of_small_ones)
     for (size_t i = 0; i < 3; i++) {
         const shape s = shapes[i];
         cr_assert_eq(pm_product_is_small(s.m, s.n, s.k), i < 2);
-        cr_assert_eq(pm_product_fixed_bytes(kernels, false, s.m, s.n, s.k) == 0, i < 2);
+        cr_assert_eq(pm_product_fixed_bytes(kernels, &(pm_product){.m = s.m, .n = s.n, .k = s.k}) == 0,
+                     i < 2);
         trial t = make(kernels, s, 0);
         float *wanted = malloc(s.m * t.product.c_stride * sizeof *wanted);
         pm_product twin = t.product;
