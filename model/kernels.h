@@ -251,6 +251,7 @@ typedef struct pm_kernels {
     void (*adagrad)(const pm_update_rule *rule, const pm_update *update);
     void (*adam)(const pm_update_rule *rule, const pm_update *update);
     void (*sum)(const float *x, const float *y, float *to, size_t n); // to = x + y; none overlaps another
+    void (*copy)(const float *x, float *to, size_t n);                // of what another core wrote
 
     // What benchmarks measure against. Runs rounds of independent chains of multiply-adds from the given
     // factor and addend, and returns how many floating-point operations they were; reads n elements. Both add

@@ -534,6 +534,7 @@ const pm_kernels *pm_reference_kernels(void)
                                      .adagrad = pm_reference_adagrad,
                                      .adam = pm_reference_adam,
                                      .sum = pm_reference_sum,
+                                     .copy = pm_reference_copy,
                                      .round = round_,
                                      .round_pairs = round_pairs};
     return &table;

@@ -29,3 +29,4 @@ void pm_reference_momentum(const pm_update_rule *rule, const pm_update *update);
 void pm_reference_adagrad(const pm_update_rule *rule, const pm_update *update);
 void pm_reference_adam(const pm_update_rule *rule, const pm_update *update);
 void pm_reference_sum(const float *x, const float *y, float *to, size_t n);
+void pm_reference_copy(const float *x, float *to, size_t n);

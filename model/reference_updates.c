@@ -2,6 +2,7 @@
 #include "model/reference.h"
 
 #include <math.h>
+#include <string.h>
 
 void pm_reference_sgd(const pm_update_rule *c, const pm_update *u)
 {
@@ -37,6 +38,11 @@ void pm_reference_adam(const pm_update_rule *c, const pm_update *u)
         *v = c->beta2 * *v + c->rest2 * (slope * slope);
         u->to[i] = c->scale * u->from[i] - c->rate * (*m / (sqrtf(*v) / c->root + c->epsilon));
     }
+}
+
+void pm_reference_copy(const float *x, float *to, size_t n)
+{
+    memcpy(to, x, n * sizeof *x);
 }
 
 void pm_reference_sum(const float *x, const float *y, float *to, size_t n)

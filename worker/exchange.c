@@ -1,6 +1,7 @@
 #include "worker/exchange_impl.h"
 
 #include "cluster/directive.h"
+#include "model/kernels.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -507,7 +508,7 @@ static void install(const pm_exchange *x, piece *p, uint64_t clock)
 {
     const pm_buffer *held = p->held[clock % 2];
     if (p->installed != clock && !(p->frozen && p->installed != NO_CLOCK))
-        memcpy(x->values[p->place->table] + p->place->offset, held->data, held->size);
+        pm_kernels_get()->copy(held->data, x->values[p->place->table] + p->place->offset, p->place->count);
     p->installed = clock;
 }
 

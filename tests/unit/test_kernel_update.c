@@ -54,7 +54,7 @@ Test(kernel_update, rules_have_the_bits_of_their_twins)
     }
 }
 
-Test(kernel_update, sums_have_the_bits_of_their_twin)
+Test(kernel_update, sums_and_copies_have_the_bits_of_their_twins)
 {
     EACH_TABLE(fast)
     {
@@ -67,6 +67,9 @@ Test(kernel_update, sums_have_the_bits_of_their_twin)
             fast->sum(x, y, got, n);
             plain->sum(x, y, wanted, n);
             cr_assert(memcmp(got, wanted, sizeof got) == 0, "%s, %zu", fast->name, n);
+            fast->copy(x, got, n);
+            plain->copy(x, wanted, n);
+            cr_assert(memcmp(got, wanted, sizeof got) == 0, "a copy: %s, %zu", fast->name, n);
         }
     }
 }
